@@ -1,0 +1,1 @@
+"""What decides whether a fact is answered, and by which workflow."""

@@ -1,0 +1,343 @@
+"""What the activator decides: facts and what became of executions in, decisions and activations out."""
+
+import fnmatch
+import heapq
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from activator.guards import Question, Refusal, Run, ask
+from activator.rules import Rule
+from exhaust.expressions import Unknown, to_text
+from exhaust.ids import derived_id
+from exhaust.language import Defined, cause_of
+from exhaust.messages import TERMINAL, Activation, Decision, ExecutionEvent, Fact, Reason
+from exhaust.worker import Effect, Keep, Rows
+
+_ACTIVATION_LIFE = 60.0
+_FORGET_RUNS_AFTER = 7 * 86_400.0
+
+Hosts = Callable[[str], Mapping[str, Any]]
+
+
+class Candidate(msgspec.Struct):
+    """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last."""
+
+    episode: str
+    rule: str
+    rung: int = 0
+    fired: int = 0
+    told: str = ""
+    first_id: str = ""
+    count: int = 0
+    again: float | None = None
+
+
+class Activator:
+    """The decider. `epoch` is the leader's, sent along so that what comes from an older one can be told."""
+
+    def __init__(self, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any], epoch: int) -> None:
+        self._rules = {rule.value.name: rule.value for rule in rules}
+        self._definitions = {rule.value.name: rule.hash for rule in rules}
+        self._hosts = hosts
+        self._lists = lists
+        self._epoch = epoch
+        self._clear()
+
+    def _clear(self) -> None:
+        self._facts: dict[str, Fact] = {}
+        self._candidates: dict[str, Candidate] = {}
+        self._runs: dict[str, Run] = {}
+        self._timers: list[tuple[float, str]] = []
+
+    @property
+    def due(self) -> float:
+        return self._timers[0][0] if self._timers else math.inf
+
+    def recall(self, rows: Rows) -> None:
+        self._clear()
+        for _, body in rows("fact/"):
+            fact = msgspec.json.decode(body, type=Fact)
+            self._facts[fact.episode] = fact
+        for _, body in rows("run/"):
+            run = msgspec.json.decode(body, type=Run)
+            self._runs[run.execution] = run
+        for key, body in rows("candidate/"):
+            candidate = msgspec.json.decode(body, type=Candidate)
+            if candidate.rule in self._rules:
+                self._candidates[key] = candidate
+                self._remind(key, candidate)
+
+    def resume(self, now: float) -> Iterator[Effect]:
+        """Judge what is open by the rules as they are now: they may have changed since."""
+        for fact in list(self._facts.values()):
+            yield from self._judge_fact(fact, (fact.id,), now)
+
+    def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
+        raise TypeError(f"the activator asks for no work, and got {outcome!r} for {work!r}")
+
+    def handle(self, message: Any, received: float) -> Iterator[Effect]:
+        match message:
+            case Fact(state="open"):
+                yield from self._opened(message, received)
+            case Fact():
+                yield from self._closed(message)
+            case ExecutionEvent(task=None):
+                yield from self._ran(message, received)
+
+    def tick(self, now: float) -> Iterator[Effect]:
+        while self._timers and self._timers[0][0] <= now:
+            due, key = heapq.heappop(self._timers)
+            candidate = self._candidates.get(key)
+            if candidate is not None and candidate.again == due:
+                candidate.again = None
+                yield from self._judge(key, candidate, (candidate.first_id,), now, due)
+        yield from self._forget(now)
+
+    # What comes in
+
+    def _opened(self, fact: Fact, now: float) -> Iterator[Effect]:
+        known = self._facts.get(fact.episode)
+        if known is not None and known.time >= fact.time:
+            return
+        self._facts[fact.episode] = fact
+        yield Keep(f"fact/{fact.episode}", fact)
+        if known is None:
+            yield from self._judge_fact(fact, (fact.id,), now)
+
+    def _closed(self, fact: Fact) -> Iterator[Effect]:
+        if self._facts.pop(fact.episode, None) is None:
+            return
+        yield Keep(f"fact/{fact.episode}", None)
+        for key in [key for key, candidate in self._candidates.items() if candidate.episode == fact.episode]:
+            del self._candidates[key]
+            yield Keep(key, None)
+
+    def _ran(self, event: ExecutionEvent, now: float) -> Iterator[Effect]:
+        run = self._runs.get(event.execution)
+        if run is None or event.state not in TERMINAL or (run.ended is not None and run.verdict == event.verdict):
+            return
+        run.ended = run.ended if run.ended is not None else event.time
+        run.verdict = event.verdict
+        yield Keep(f"run/{run.execution}", run)
+        for key, candidate in list(self._candidates.items()):
+            if candidate.rule == run.rule:
+                yield from self._judge(key, candidate, (event.id,), now)
+                if candidate.episode == run.episode and candidate.rung == run.rung and run.failed:
+                    yield from self._climb(key, candidate, (event.id,), now)
+
+    def _judge_fact(self, fact: Fact, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
+        for rule in self._rules.values():
+            if any(fnmatch.fnmatchcase(fact.name, pattern) for pattern in rule.names):
+                key = f"candidate/{fact.episode}/{rule.name}"
+                candidate = self._candidates.setdefault(key, Candidate(fact.episode, rule.name))
+                yield from self._judge(key, candidate, causes, now)
+
+    # Deciding
+
+    def _judge(
+        self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float, due: float | None = None
+    ) -> Iterator[Effect]:
+        """Answer a candidate; a decision is made only where the answer is another than before."""
+        question = self._question(candidate, now)
+        if question is None or self._settled(candidate, question):
+            return
+        refusals = ask(question)
+        again = min((refusal.until for refusal in refusals), default=math.inf)
+        candidate.again = again if math.isfinite(again) else None
+        if refusals:
+            yield from self._refuse(key, candidate, question, refusals, causes, due)
+        else:
+            yield from self._fire(key, candidate, question, causes, due)
+        self._remind(key, candidate)
+        yield Keep(key, candidate)
+
+    def _settled(self, candidate: Candidate, question: Question) -> bool:
+        """Whether nothing is left to decide: a notice was given, or a run is under way for it."""
+        if question.rung.run is None:
+            return candidate.fired > 0
+        return any(run.ended is None and run.episode == candidate.episode for run in question.own_runs)
+
+    def _question(self, candidate: Candidate, now: float) -> Question | None:
+        fact = self._facts.get(candidate.episode)
+        rule = self._rules.get(candidate.rule)
+        if fact is None or rule is None or candidate.rung >= len(rule.ladder):
+            return None
+        host = None if fact.host is None else self._hosts(fact.host)
+        facts = {other.name: cause_of(other) for other in self._facts.values() if other.host == fact.host}
+        runs = tuple(self._runs.values())
+        return Question(rule, candidate.rung, fact, identity(fact), host, runs, now, self._lists, facts)
+
+    def _refuse(
+        self,
+        key: str,
+        candidate: Candidate,
+        question: Question,
+        refusals: Sequence[Refusal],
+        causes: tuple[str, ...],
+        due: float | None,
+    ) -> Iterator[Effect]:
+        reasons = [refusal.reason for refusal in refusals]
+        observed = [reason.guard for reason in reasons] == ["mode"]
+        yield from self._decide(candidate, question, "observed" if observed else "refused", reasons, causes, due)
+
+    def _fire(
+        self, key: str, candidate: Candidate, question: Question, causes: tuple[str, ...], due: float | None
+    ) -> Iterator[Effect]:
+        values, missing = _render(question)
+        if missing:
+            reason = Reason("when", missing, "values for all of 'with'")
+            yield from self._decide(candidate, question, "refused", [reason], causes, due)
+            return
+        candidate.fired += 1
+        notice = question.rung.notify
+        attempt = candidate.fired
+        workflow = "notify" if notice else str(question.rung.run)
+        inputs = {"to": notice.to, "text": values["text"]} if notice else values
+        execution = derived_id("execution", (candidate.episode,), question.rule.name, str(candidate.rung), attempt)
+        decision = self._decision(candidate, question, "fired", [], causes, due, execution)
+        yield decision
+        yield self._activation(question, decision, workflow, inputs, attempt, execution)
+        if question.rung.run is not None:
+            run = self._run(question, candidate, execution)
+            self._runs[execution] = run
+            yield Keep(f"run/{execution}", run)
+        if question.rule.notify is not None and question.rung.run is not None and attempt == 1 and candidate.rung == 0:
+            yield from self._tell_too(question, decision)
+
+    def _tell_too(self, question: Question, decision: Decision) -> Iterator[Effect]:
+        """A rule that runs a workflow and also notifies: the notice goes with its first run."""
+        notice = question.rule.notify
+        text = notice.text(*question.variables()) if notice else Unknown("no notice")
+        if notice and not isinstance(text, Unknown):
+            execution = derived_id("execution", (question.fact.episode,), question.rule.name, "notify")
+            yield self._activation(question, decision, "notify", {"to": notice.to, "text": to_text(text)}, 0, execution)
+
+    def _run(self, question: Question, candidate: Candidate, execution: str) -> Run:
+        host = question.host or {}
+        return Run(
+            execution=execution,
+            rule=question.rule.name,
+            rung=candidate.rung,
+            identity=question.identity,
+            episode=candidate.episode,
+            host=question.fact.host,
+            labels={**host.get("labels", {}), **question.fact.labels},
+            started=question.now,
+        )
+
+    def _activation(
+        self,
+        question: Question,
+        decision: Decision,
+        workflow: str,
+        inputs: dict[str, Any],
+        attempt: int,
+        execution: str,
+    ) -> Activation:
+        return Activation(
+            id=derived_id("activation/1", (decision.id,), question.rule.name, workflow, attempt),
+            time=question.now,
+            causes=(decision.id,),
+            execution=execution,
+            workflow=workflow,
+            inputs=inputs,
+            rule=question.rule.name,
+            rung=question.number,
+            attempt=attempt,
+            cause=question.fact,
+            host=question.fact.host,
+            mode="auto",
+            expires=question.now + _ACTIVATION_LIFE,
+            epoch=self._epoch,
+        )
+
+    def _climb(self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
+        """Go to the next rung if the one before has used up its attempts on this verdict."""
+        question = self._question(candidate, now)
+        if question is None or not any(refusal.reason.guard == "attempts" for refusal in ask(question)):
+            return
+        if candidate.rung + 1 < len(question.rule.ladder):
+            candidate.rung += 1
+            candidate.fired, candidate.told, candidate.count, candidate.again = 0, "", 0, None
+            yield from self._judge(key, candidate, causes, now)
+
+    def _decide(
+        self,
+        candidate: Candidate,
+        question: Question,
+        outcome: str,
+        reasons: list[Reason],
+        causes: tuple[str, ...],
+        due: float | None,
+    ) -> Iterator[Effect]:
+        """Yield a decision if it says something else than the candidate's last one."""
+        told = json.dumps([outcome, [reason.guard for reason in reasons]])
+        if told == candidate.told:
+            candidate.count += 1
+            return
+        candidate.told = told
+        yield self._decision(candidate, question, outcome, reasons, causes, due, None)
+
+    def _decision(
+        self,
+        candidate: Candidate,
+        question: Question,
+        outcome: Any,
+        reasons: list[Reason],
+        causes: tuple[str, ...],
+        due: float | None,
+        execution: str | None,
+    ) -> Decision:
+        if outcome == "fired":
+            candidate.told = "fired"
+        candidate.count += 1
+        rule = question.rule
+        producer = f"{rule.name}/{candidate.rung}/{candidate.episode}"
+        identifier = derived_id("decision/1", causes, producer, self._definitions[rule.name], candidate.count, due)
+        candidate.first_id = candidate.first_id or identifier
+        return Decision(
+            id=identifier,
+            time=question.now,
+            causes=tuple(dict.fromkeys((candidate.episode, *causes))),
+            rule=rule.name,
+            rung=candidate.rung,
+            cause=candidate.episode,
+            outcome=outcome,
+            reasons=reasons,
+            host=question.fact.host,
+            execution=execution,
+            count=candidate.count,
+            last_time=question.now,
+        )
+
+    def _remind(self, key: str, candidate: Candidate) -> None:
+        if candidate.again is not None:
+            heapq.heappush(self._timers, (candidate.again, key))
+
+    def _forget(self, now: float) -> Iterator[Effect]:
+        """Drop runs that no guard can look back to."""
+        longest = max((rule.guard.window for rule in self._rules.values()), default=0.0)
+        before = now - max(longest, _FORGET_RUNS_AFTER)
+        for execution, run in list(self._runs.items()):
+            if run.ended is not None and run.ended < before:
+                del self._runs[execution]
+                yield Keep(f"run/{execution}", None)
+
+
+def identity(fact: Fact) -> str:
+    """Return what makes a fact the same fault again: its name, host and labels."""
+    return json.dumps([fact.name, fact.host, sorted(fact.labels.items())])
+
+
+def _render(question: Question) -> tuple[dict[str, Any], str]:
+    """Return the values of `with`, or of a notice's text, and why one of them cannot be had."""
+    notice = question.rung.notify
+    if notice is None:
+        values = question.rung.with_.render(*question.variables())
+        return ({}, values.reason) if isinstance(values, Unknown) else (values, "")
+    text = to_text(notice.text(*question.variables()))
+    return ({}, text.reason) if isinstance(text, Unknown) else ({"text": text}, "")

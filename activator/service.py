@@ -1,0 +1,21 @@
+"""The activator as a service: facts and ends of executions in, decisions and signed activations out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from activator.decisions import Activator, Hosts
+from activator.rules import Rule
+from exhaust.language import Defined
+from exhaust.routing import QUEUES
+from exhaust.service import Station
+from exhaust.store import Store
+from exhaust.worker import Worker
+
+
+def service(
+    station: Station, store: Store, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any]
+) -> Worker:
+    """Return the worker that decides by these rules."""
+    activator = Activator(rules, hosts, lists, store.epoch)
+    signer = station.keys.signer("activator")
+    return Worker("activator", activator, store, station.broker, station.clock, QUEUES["activator"], signer=signer)

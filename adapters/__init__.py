@@ -1,0 +1,1 @@
+"""What reaches a target: one file per kind."""

@@ -1,0 +1,1 @@
+"""What acts on a host: agent, helper, policy, journal, one file per action family."""

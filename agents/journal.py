@@ -1,0 +1,101 @@
+"""What the helper has begun and what came of it: the reason why nothing is done twice."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from exhaust.store import Store
+
+KEEP_FOR = 7 * 86400.0
+"""How long keys are known, in seconds: far longer than any command is valid."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """An effect under way; `before` is what its action saw just before."""
+
+    key: str
+    action: str
+    params: dict[str, Any]
+    time: float
+    before: Any = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a command; `started` and `ended` are of this host's clock, None where nothing was started."""
+
+    key: str
+    state: Literal["succeeded", "failed", "refused", "indeterminate"]
+    reason: str = ""
+    started: float | None = None
+    ended: float | None = None
+    changed: bool = False
+    output: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+_started = msgspec.json.Decoder(Started).decode
+_answer = msgspec.json.Decoder(Answer).decode
+
+
+def age(time: float, key: str) -> str:
+    """Return the row that lets keys be found by their age."""
+    return f"age/{time:017.6f}/{key}"
+
+
+def aged(row: str) -> tuple[float, str]:
+    """Return time and key of such a row."""
+    _, time, key = row.split("/", 2)
+    return float(time), key
+
+
+class Journal:
+    """Every method that writes is on disk before it returns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def start(self, entry: Started) -> None:
+        self._store.commit(
+            keep={f"open/{entry.key}": _encode(entry), age(entry.time, entry.key): entry.action.encode()}
+        )
+
+    def finish(self, answer: Answer) -> None:
+        self._store.commit(keep={f"open/{answer.key}": None, f"done/{answer.key}": _encode(answer)})
+
+    def answer(self, key: str) -> Answer | None:
+        """Return what became of a key that is done with."""
+        found = self._store.get(f"done/{key}")
+        return None if found is None else _answer(found)
+
+    def open(self) -> Iterator[Started]:
+        """Yield what was begun and not finished."""
+        for _, value in list(self._store.rows("open/")):
+            yield _started(value)
+
+    def starts(self, action: str, since: float) -> int:
+        """Return how often an action was begun after a moment."""
+        count = 0
+        for row, name in self._store.rows("age/", newest_first=True):
+            if aged(row)[0] <= since:
+                break
+            count += name == action.encode()
+        return count
+
+    def prune(self, now: float) -> None:
+        """Forget what is older than KEEP_FOR."""
+        gone: dict[str, bytes | None] = {}
+        for row, _ in self._store.rows("age/"):
+            time, key = aged(row)
+            if time > now - KEEP_FOR:
+                break
+            gone |= {row: None, f"done/{key}": None}
+        if gone:
+            self._store.commit(keep=gone)
+
+    def booted(self, boot: str) -> bool:
+        """Tell whether this is the first time that this boot of the machine is seen."""
+        return self._store.get("boot") != boot.encode()
+
+    def remember_boot(self, boot: str) -> None:
+        self._store.commit(keep={"boot": boot.encode()})

@@ -1,0 +1,1 @@
+"""What infers facts from records: one file per method."""

@@ -1,0 +1,393 @@
+"""What the analyzers decide: batches in, facts and sightings out."""
+
+import fnmatch
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from analyzers.series import Seen, Series
+from analyzers.watching import Watching, look
+from exhaust.expressions import Expression, Timestamp, Unknown, compile_expression, to_text, truth
+from exhaust.ids import derived_id
+from exhaust.language import VERIFY, Defined
+from exhaust.messages import Batch, Fact, FactReason, Labels, Sighting, Watch
+from exhaust.plugins import Inferring, Method
+from exhaust.text import clean
+from exhaust.worker import Effect, Keep, Rows
+
+_AHEAD = 5.0
+_MOST_SUMMARY = 300
+_MOST_EVIDENCE = 4096
+
+Hosts = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One configured analyzer: its settings, its compiled method, and the name that its facts are made under."""
+
+    name: str
+    settings: Inferring
+    method: Method
+    definition: str
+
+    @classmethod
+    def of(cls, defined: Defined[Inferring], method: Method) -> "Analysis":
+        settings = defined.value
+        return cls(settings.name or f"{settings.use}/{settings.fact}", settings, method, defined.hash)
+
+    def wants(self, stream: str) -> bool:
+        return fnmatch.fnmatchcase(stream, self.settings.on)
+
+
+class Inference:
+    """The decider. Series are kept per analysis, host and labels; only what changed is written."""
+
+    def __init__(self, analyses: Sequence[Analysis], hosts: Hosts, lists: Mapping[str, Any]) -> None:
+        self._analyses = {analysis.name: analysis for analysis in analyses}
+        self._hosts = hosts
+        self._lists = lists
+        self._streams: dict[str, tuple[Analysis, ...]] = {}
+        self.counts: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._series: dict[str, Series] = {}
+        self._open: defaultdict[tuple[str, str], dict[str, Series]] = defaultdict(dict)
+        self._watching: dict[str, Watching] = {}
+        self._expressions: dict[str, Expression] = {}
+        self._episodes: dict[str, str] = {}
+        self._timers: list[tuple[float, str, str]] = []
+
+    @property
+    def due(self) -> float:
+        return self._timers[0][0] if self._timers else math.inf
+
+    def recall(self, rows: Rows) -> None:
+        self._clear()
+        for key, body in rows("series/"):
+            name = key.split("/", 3)[1]
+            name = _unslash(name)
+            if name in self._analyses:
+                self._adopt(key, self._analyses[name], msgspec.json.decode(body, type=Series))
+        for _, body in rows("watch/"):
+            watching = msgspec.json.decode(body, type=Watching)
+            self._watching[watching.watch.execution] = watching
+            self._remind(_end(watching.watch), "watch", watching.watch.execution)
+
+    def _adopt(self, key: str, analysis: Analysis, series: Series) -> None:
+        self._series[key] = series
+        if series.episode:
+            self._episodes[series.episode] = key
+        if series.open:
+            self._open[analysis.name, series.host][key] = series
+            self._remind(series.due(analysis.settings), "series", key)
+
+    def resume(self, now: float) -> Iterator[Effect]:
+        """Nobody was listening until now: that is not the sources' silence."""
+        for name, host in list(self._open):
+            for key, series in self._open[name, host].items():
+                series.heard = max(series.heard, now)
+                self._remind(series.due(self._analyses[name].settings), "series", key)
+        return iter(())
+
+    def handle(self, message: Any, received: float) -> Iterator[Effect]:
+        match message:
+            case Batch():
+                yield from self._batch(message, received)
+            case Watch():
+                yield from self._watch(message, received)
+
+    def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
+        raise TypeError(f"analyzers ask for no work, and got {outcome!r} for {work!r}")
+
+    def tick(self, now: float) -> Iterator[Effect]:
+        while self._timers and self._timers[0][0] <= now:
+            due, kind, key = heapq.heappop(self._timers)
+            if kind == "watch":
+                yield from self._end_watch(key, now)
+            elif series := self._series.get(key):
+                yield from self._series_due(key, series, due, now)
+
+    # Records
+
+    def _batch(self, batch: Batch, received: float) -> Iterator[Effect]:
+        stream = f"{batch.emitter}.{batch.stream}"
+        host = self._hosts(batch.host)
+        analyses = self._wanting(stream)
+        for analysis in analyses:
+            for series in self._open[analysis.name, batch.host].values():
+                series.heard = received
+        for number, record in enumerate(batch.records):
+            seen = f"{batch.id}#{number}"
+            time = min(float(record.get("time", batch.time)), received + _AHEAD)
+            for analysis in analyses:
+                yield from self._feed(analysis, record, seen, time, host, received)
+            yield from self._watched_record(batch.host, stream, record, seen, time, host, received)
+        self.counts["records"] += len(batch.records)
+
+    def _wanting(self, stream: str) -> tuple[Analysis, ...]:
+        found = self._streams.get(stream)
+        if found is None:
+            found = tuple(analysis for analysis in self._analyses.values() if analysis.wants(stream))
+            self._streams[stream] = found
+        return found
+
+    def _feed(
+        self,
+        analysis: Analysis,
+        record: Mapping[str, Any],
+        seen: str,
+        time: float,
+        host: Mapping[str, Any],
+        received: float,
+    ) -> Iterator[Effect]:
+        settings = analysis.settings
+        labels = self._labels(analysis, record, time, host)
+        if labels is None:
+            return
+        key = series_key(analysis.name, host["name"], labels)
+        series = self._series.get(key) or self._series.setdefault(key, Series(host["name"], labels))
+        if time < series.newest:
+            self.counts["late"] += 1
+            return
+        judgement = analysis.method.judge(record, time, host)
+        if judgement.opens is None and judgement.clears is None:
+            self.unknown[analysis.name] += 1
+        before = (series.opening, series.clearing, series.open)
+        series.newest, series.heard = time, received
+        series.remember(Seen(seen, time, received, judgement.clears))
+        change = series.take(judgement, time, settings)
+        if judgement.opens or change:
+            self._describe(analysis, series, judgement.value, record, seen, time, host)
+        if change == "opens":
+            yield self._opened(analysis, key, series, seen, received)
+        elif change == "closes":
+            yield self._closed(analysis, key, series, "cleared", (seen, series.episode or ""), received, None)
+        watchers = self._watchers(series)
+        for watching in watchers:
+            yield from self._say(watching, received)
+        if watchers or series.open or before != (series.opening, series.clearing, series.open):
+            yield Keep(key, series)
+
+    def _labels(
+        self, analysis: Analysis, record: Mapping[str, Any], time: float, host: Mapping[str, Any]
+    ) -> Labels | None:
+        """Return the labels that a record's series has, or None where one of them cannot be known."""
+        labels = {}
+        for name, expression in analysis.settings.by.items():
+            value = to_text(expression.function(record, Timestamp.from_seconds(time), host, self._lists))
+            if isinstance(value, Unknown):
+                self.unknown[f"{analysis.name} by {name}"] += 1
+                return None
+            labels[name] = value
+        return labels
+
+    def _describe(
+        self,
+        analysis: Analysis,
+        series: Series,
+        value: Any,
+        record: Mapping[str, Any],
+        seen: str,
+        time: float,
+        host: Mapping[str, Any],
+    ) -> None:
+        series.value = value
+        series.evidence = _evidence(series.evidence, {"id": seen, **record})
+        if analysis.settings.summary is not None:
+            text = to_text(analysis.settings.summary(record, Timestamp.from_seconds(time), host, self._lists))
+            series.summary = clean(analysis.name if isinstance(text, Unknown) else text, _MOST_SUMMARY)
+
+    # Facts
+
+    def _opened(self, analysis: Analysis, key: str, series: Series, cause: str, now: float) -> Fact:
+        episode = derived_id("fact/1", (cause,), f"{analysis.name} {key}", analysis.definition)
+        if series.episode:
+            self._episodes.pop(series.episode, None)
+        series.episode = episode
+        series.evidence = series.evidence[-1:]
+        series.refresh_at = now + analysis.settings.refresh
+        self._episodes[episode] = key
+        self._open[analysis.name, series.host][key] = series
+        self._remind(series.due(analysis.settings), "series", key)
+        return self._fact(analysis, series, episode, "asserted", (cause,), now)
+
+    def _closed(
+        self,
+        analysis: Analysis,
+        key: str,
+        series: Series,
+        reason: FactReason,
+        causes: tuple[str, ...],
+        now: float,
+        due: float | None,
+    ) -> Fact:
+        self._open[analysis.name, series.host].pop(key, None)
+        identifier = derived_id("fact/1", causes, f"{analysis.name} {key}", analysis.definition, 1, due)
+        return self._fact(analysis, series, identifier, reason, causes, now)
+
+    def _fact(
+        self,
+        analysis: Analysis,
+        series: Series,
+        identifier: str,
+        reason: FactReason,
+        causes: tuple[str, ...],
+        now: float,
+    ) -> Fact:
+        series.last_message = identifier
+        return Fact(
+            id=identifier,
+            time=now,
+            causes=causes,
+            name=analysis.settings.fact,
+            host=series.host,
+            labels=series.labels,
+            episode=series.episode or identifier,
+            state="open" if series.open else "closed",
+            reason=reason,
+            severity=analysis.settings.severity,
+            since=series.since,
+            valid_until=series.valid_until(analysis.settings) if series.open else series.ended,
+            value=series.value,
+            summary=series.summary,
+            evidence=series.evidence,
+            detector=analysis.name,
+        )
+
+    def _series_due(self, key: str, series: Series, due: float, now: float) -> Iterator[Effect]:
+        """A timer of a series came: it expires, is asserted again, or the timer was overtaken."""
+        analysis = self._analyses[_unslash(key.split("/", 3)[1])]
+        settings = analysis.settings
+        if not series.open or due < series.due(settings):
+            if series.open:
+                self._remind(series.due(settings), "series", key)
+            return
+        causes = (series.last_message,)
+        if series.valid_until(settings) <= now:
+            series.open, series.ended = False, series.valid_until(settings)
+            series.opening = series.clearing = None
+            yield self._closed(analysis, key, series, "expired", causes, now, due)
+        else:
+            series.refresh_at = now + settings.refresh
+            identifier = derived_id("fact/1", causes, f"{analysis.name} {key}", analysis.definition, 2, due)
+            yield self._fact(analysis, series, identifier, "asserted", causes, now)
+            self._remind(series.due(settings), "series", key)
+        yield Keep(key, series)
+
+    def _remind(self, due: float, kind: Literal["series", "watch"], key: str) -> None:
+        heapq.heappush(self._timers, (due, kind, key))
+
+    # Watches
+
+    def _watch(self, watch: Watch, now: float) -> Iterator[Effect]:
+        known = self._watching.get(watch.execution)
+        watching = Watching(watch, known.seen if known else [])
+        self._watching[watch.execution] = watching
+        self._remind(_end(watch), "watch", watch.execution)
+        if watch.when:
+            self._expressions[watch.execution] = compile_expression(watch.when, VERIFY)
+        yield from self._say(watching, now)
+        yield Keep(f"watch/{watch.execution}", watching)
+
+    def _watchers(self, series: Series) -> list[Watching]:
+        if series.episode is None:
+            return []
+        return [watching for watching in self._watching.values() if watching.watch.episode == series.episode]
+
+    def _watched_record(
+        self,
+        name: str,
+        stream: str,
+        record: Mapping[str, Any],
+        seen: str,
+        time: float,
+        host: Mapping[str, Any],
+        received: float,
+    ) -> Iterator[Effect]:
+        for watching in self._watching.values():
+            watch = watching.watch
+            if watch.on != stream or watch.host not in (None, name) or not _labelled(record, watch.labels):
+                continue
+            expression = self._expression(watch)
+            variables = (watch.variables.get("inputs"), watch.variables.get("cause"))
+            gone = truth(expression.function(record, Timestamp.from_seconds(time), host, self._lists, *variables))
+            watching.remember(Seen(seen, time, received, gone))
+            yield from self._say(watching, received)
+            yield Keep(f"watch/{watch.execution}", watching)
+
+    def _expression(self, watch: Watch) -> Expression:
+        found = self._expressions.get(watch.execution)
+        if found is None:
+            found = self._expressions[watch.execution] = compile_expression(watch.when or "false", VERIFY)
+        return found
+
+    def _say(self, watching: Watching, now: float) -> Iterator[Effect]:
+        """Tell what is seen where it differs from what was told."""
+        watch = watching.watch
+        if watch.after is None:
+            return
+        series = self._series.get(self._episodes.get(watch.episode or "", ""))
+        seen = series.seen if series and watch.episode else watching.seen
+        sight = look(watch, seen)
+        if sight.holds == (watching.said or "unknown"):
+            return
+        watching.said = sight.holds
+        causes = (watch.id, *sight.evidence)
+        yield Sighting(
+            id=derived_id("sighting/1", causes, "analyzers"),
+            time=now,
+            causes=causes,
+            execution=watch.execution,
+            host=watch.host,
+            holds=sight.holds,
+            samples=sight.samples,
+            first=sight.first,
+            last=sight.last,
+        )
+
+    def _end_watch(self, execution: str, now: float) -> Iterator[Effect]:
+        watching = self._watching.get(execution)
+        if watching is None or _end(watching.watch) > now:
+            return
+        del self._watching[execution]
+        self._expressions.pop(execution, None)
+        yield Keep(f"watch/{execution}", None)
+
+
+def _end(watch: Watch) -> float:
+    return watch.until
+
+
+def _slash(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _unslash(name: str) -> str:
+    return name.replace("%2F", "/").replace("%25", "%")
+
+
+def series_key(analysis: str, host: str, labels: Labels) -> str:
+    """Return the key under which a series is kept."""
+    pairs = ",".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
+    return f"series/{_slash(analysis)}/{_slash(host)}/{pairs}"
+
+
+def _labelled(record: Mapping[str, Any], labels: Labels) -> bool:
+    own = record.get("labels") or {}
+    return all(to_text(record.get(name, own.get(name))) == value for name, value in labels.items())
+
+
+def _evidence(known: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the newest records, at most 8 and at most 4 KiB of them; one that is too long alone is left out."""
+    kept = [*known, record][-8:]
+    while kept and len(msgspec.json.encode(kept)) > _MOST_EVIDENCE:
+        kept = kept[1:]
+    return kept

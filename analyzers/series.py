@@ -1,0 +1,90 @@
+"""One series: what is remembered of one subject, and how a judgement opens or closes its fact."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from exhaust.messages import Labels
+from exhaust.plugins import Inferring, Judgement
+
+MOST_SEEN = 64
+_REFRESHES_HEARD = 3
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One record as a watch needs it: `gone` says whether by it the fault is over, None where nobody can know."""
+
+    id: str
+    time: float
+    received: float
+    gone: bool | None
+
+
+class Series(msgspec.Struct):
+    """Times are the records', but for `heard` and `refresh_at`, which are the analyzer's own clock."""
+
+    host: str
+    labels: Labels
+    newest: float = 0.0
+    heard: float = 0.0
+    opening: float | None = None
+    clearing: float | None = None
+    episode: str | None = None
+    open: bool = False
+    since: float = 0.0
+    ended: float = 0.0
+    held: float = 0.0
+    refresh_at: float = 0.0
+    last_message: str = ""
+    value: Any = None
+    summary: str = ""
+    evidence: list[dict[str, Any]] = []
+    seen: list[Seen] = []
+
+    def take(self, judgement: Judgement, time: float, settings: Inferring) -> Literal["opens", "closes"] | None:
+        """Move on by one record that is not late; say whether the fact opens or closes with it."""
+        if judgement.opens:
+            self.held = time
+        if not self.open:
+            return self._may_open(judgement.opens, time, settings.for_)
+        if settings.expires is not None:
+            return None  # an event is over when its time is, not when a record says so
+        return self._may_close(judgement.clears, time, settings.keep)
+
+    def _may_open(self, opens: bool | None, time: float, after: float) -> Literal["opens"] | None:
+        if opens is None:
+            return None
+        if not opens:
+            self.opening = None
+            return None
+        self.opening = time if self.opening is None else self.opening
+        if time - self.opening < after:
+            return None
+        self.open, self.since = True, self.opening
+        self.opening = self.clearing = None
+        return "opens"
+
+    def _may_close(self, clears: bool | None, time: float, after: float) -> Literal["closes"] | None:
+        if clears is None:
+            return None
+        if not clears:
+            self.clearing = None
+            return None
+        self.clearing = time if self.clearing is None else self.clearing
+        if time - self.clearing < after:
+            return None
+        self.open, self.ended = False, self.clearing
+        self.opening = self.clearing = None
+        return "closes"
+
+    def valid_until(self, settings: Inferring) -> float:
+        """When it expires unless something is heard: an event by its own time, else some refreshes of silence later."""
+        if settings.expires is not None:
+            return self.held + settings.expires
+        return self.heard + _REFRESHES_HEARD * settings.refresh
+
+    def due(self, settings: Inferring) -> float:
+        return min(self.refresh_at, self.valid_until(settings))
+
+    def remember(self, seen: Seen) -> None:
+        self.seen = [*self.seen[1 - MOST_SEEN :], seen]

@@ -1,0 +1,1 @@
+"""What receives: ledger, read model, HTTP API."""

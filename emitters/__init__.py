@@ -1,0 +1,1 @@
+"""What observes a host: one file per source."""

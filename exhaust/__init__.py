@@ -1,0 +1,1 @@
+"""What all components share: messages, broker, service life-cycle, configuration, expressions, store, signing."""

@@ -1,0 +1,1 @@
+"""One interface to messages in flight, two implementations: RabbitMQ and embedded."""

@@ -1,0 +1,74 @@
+"""Where time comes from: the system's clock, or one that a test or a replay turns by hand."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since the epoch, and waiting for them to come."""
+
+    def now(self) -> float: ...
+
+    async def until(self, moment: float) -> None:
+        """Return at `moment`, at once if it has passed."""
+
+    def every(self, seconds: float) -> AsyncIterator[float]:
+        """Yield the time now, and again each `seconds`; beats that were missed are skipped, not made up for."""
+
+
+async def _beats(clock: Clock, seconds: float) -> AsyncIterator[float]:
+    due = clock.now()
+    while True:
+        await clock.until(due)
+        now = clock.now()
+        yield now
+        due += seconds * max(1, 1 + (now - due) // seconds)
+
+
+class SystemClock:
+    """The machine's wall clock, to the microsecond."""
+
+    def now(self) -> float:
+        return round(time.time(), 6)
+
+    async def until(self, moment: float) -> None:
+        # A wall clock may be set while we wait: look again at least once a minute.
+        while (left := moment - time.time()) > 0:
+            await asyncio.sleep(min(left, 60.0))
+
+    def every(self, seconds: float) -> AsyncIterator[float]:
+        return _beats(self, seconds)
+
+
+class VirtualClock:
+    """Stands still until told otherwise; waiters are woken in the order of their moments."""
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        self._now = start
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def now(self) -> float:
+        return self._now
+
+    async def until(self, moment: float) -> None:
+        if moment <= self._now:
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._waiting, (moment, self._count, woken))
+        await woken
+
+    def every(self, seconds: float) -> AsyncIterator[float]:
+        return _beats(self, seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Move time on and wake whoever waited for it."""
+        self._now = round(self._now + seconds, 6)
+        while self._waiting and self._waiting[0][0] <= self._now:
+            woken = heapq.heappop(self._waiting)[2]
+            if not woken.done():
+                woken.set_result(None)

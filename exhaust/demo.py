@@ -1,0 +1,2 @@
+async def demo(broker: str, *, as_json: bool) -> int:
+    return 0

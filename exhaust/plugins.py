@@ -1,0 +1,210 @@
+"""The shapes of what is plugged in: emitters, analyzers, adapters and actions, each one file with a settings type."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+
+from exhaust.clock import Clock
+from exhaust.errors import ExhaustError
+from exhaust.language import AnalyzerLabels, AnalyzerText
+from exhaust.messages import Severity
+from exhaust.settings import Duration
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys that a plug-in understands: typed, with defaults; others are refused.
+
+    `planned` names keys of the language that this version does not have yet: they are refused as such.
+    """
+
+    planned: ClassVar[frozenset[str]] = frozenset()
+
+
+S = TypeVar("S", bound=Settings)
+
+Fields = Mapping[str, str]
+"""A stream's schema: field name to `type: what it means, with its unit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One observation: `time` in epoch seconds by the source's clock, fields by name.
+
+    `stream` is needed only of emitters with several; `urgent` ones are sent without waiting for company.
+    """
+
+    time: float
+    fields: dict[str, Any]
+    stream: str = ""
+    urgent: bool = False
+
+
+@dataclass(frozen=True)
+class Emitter(Generic[S]):
+    """An observer: `emit` yields records until it is closed; it knows neither broker nor host nor life-cycle."""
+
+    name: str
+    settings: type[S]
+    emit: Callable[[S, Clock], AsyncIterator[Record]]
+    streams: Mapping[str, Fields]
+
+
+class Inferring(Settings, frozen=True, kw_only=True):
+    """The keys that every analyzer has; a method's own settings type adds its keys to them.
+
+    One series is kept per host and labels (`by`). It opens once the method has said so for `for_` seconds of record
+    time, and closes once the method has said that it is over for `keep`; with `expires` it is an event, open for that
+    long after the last record that opened it. An open fact is asserted again every `refresh`.
+    """
+
+    planned: ClassVar[frozenset[str]] = frozenset({"prediction", "where", "of", "over", "value", "extract", "most"})
+
+    use: str
+    fact: str
+    on: str
+    name: str = ""
+    for_: Duration = 0.0
+    keep: Duration = 0.0
+    expires: Duration | None = None
+    by: AnalyzerLabels = {}
+    severity: Severity = "warning"
+    summary: AnalyzerText | None = None
+    refresh: Duration = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a method says of a series' newest record: whether it opens, whether it clears. None is unknown."""
+
+    opens: bool | None
+    clears: bool | None
+    value: Any = None
+
+
+class Method(Protocol):
+    """One analyzer's way to judge. Pure: time is the record's, and what it remembers lives in the series."""
+
+    def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement: ...
+
+
+@dataclass(frozen=True)
+class Analyzer(Generic[S]):
+    """A method of inference; `make` compiles its settings."""
+
+    name: str
+    settings: type[S]
+    make: Callable[[S, Mapping[str, Any]], Method]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as an adapter gets it: all values are rendered; `key` is the same whenever the same effect is meant."""
+
+    execution: str
+    name: str
+    do: str
+    params: Mapping[str, Any]
+    host: str | None
+    key: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Adapter(Generic[S]):
+    """What reaches a target. `act` does a task and returns its output, or raises AdapterError.
+
+    Doing the same key twice must be harmless. One without `act` does nothing itself: its tasks become signed commands
+    to the agent of the task's host. `actions` are what a task may `do`, with the type of its `with`.
+    """
+
+    name: str
+    settings: type[S]
+    actions: Mapping[str, type[Settings]]
+    mutates: bool
+    act: Callable[[S, Task], Awaitable[Any]] | None = None
+
+
+class ActionError(ExhaustError):
+    """An action failed: its text is the result's reason, `output` plain data that is kept with it."""
+
+    def __init__(self, reason: str, output: Any = None) -> None:
+        super().__init__(reason)
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action did: whether anything changed by it, and plain data about it."""
+
+    changed: bool
+    output: Any = None
+
+
+class Limits(Settings, frozen=True, kw_only=True):
+    """What a host's policy says of an action that it allows; `rate` (`10/m`; `s m h d`) is how often it may start."""
+
+    rate: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,5}/[smhd]$")] | None = None
+
+    def forbids(self, params: Any) -> str | None:
+        """Return the name of the parameter whose value is not allowed, or None; `params` is the action's type."""
+
+
+class Services(Protocol):
+    """The services that the helper keeps. Each method raises ActionError for one that it does not know."""
+
+    def pid(self, name: str) -> int | None:
+        """Return the pid of the service's process, None while it is down."""
+
+    async def start(self, name: str) -> int:
+        """Start it unless it runs, and want it; return its pid."""
+
+    async def stop(self, name: str, patience: float, *, kill: bool) -> int | None:
+        """Stop it, after `patience` seconds by force if `kill`, and want it no more; return what pid it had."""
+
+    async def restart(self, name: str, patience: float, *, kill: bool) -> tuple[int, int | None]:
+        """Stop it if it runs, then start it; return the new pid and the one before."""
+
+
+class Finished(Protocol):
+    """A program that has ended: `exit` is its status, negative for a signal; what it said is cut to 64 KiB each."""
+
+    @property
+    def exit(self) -> int: ...
+    @property
+    def stdout(self) -> str: ...
+    @property
+    def stderr(self) -> str: ...
+
+
+class Tools(Protocol):
+    """What the helper lends an action. What `run` started is killed, with its group, when the action is cut off."""
+
+    @property
+    def limits(self) -> Any:
+        """The policy's limits for this action, of its own type."""
+
+    @property
+    def services(self) -> Services: ...
+
+    async def run(self, argv: Sequence[str]) -> Finished:
+        """Run a program, by its absolute path, to its end."""
+
+
+@dataclass(frozen=True)
+class Action(Generic[S]):
+    """What an agent's helper can do on its host: `act` does it, or raises ActionError.
+
+    It is cut off (cancelled) at the command's time-out, and never called twice for one key. `look` is called just
+    before; if the helper dies in the middle, `probe` is given what `look` returned and says what became of the act,
+    or None where nobody can know. `idempotent` means that a retry after an unknown end is harmless.
+    """
+
+    name: str
+    params: type[S]
+    act: Callable[[S, Tools], Awaitable[Outcome]]
+    limits: type[Limits] = Limits
+    idempotent: bool = False
+    look: Callable[[S, Tools], Any] | None = None
+    probe: Callable[[S, Any, Tools], Outcome | None] | None = None

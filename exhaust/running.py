@@ -1,0 +1,79 @@
+"""One process of an installation: its broker, its topology, its services and what it tells of itself."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+
+from exhaust.broker.embedded import Embedded
+from exhaust.broker.interface import Broker, Queue
+from exhaust.broker.rabbitmq import RabbitMQ
+from exhaust.configuration import Configuration
+from exhaust.errors import ExhaustError
+from exhaust.inspection import Inspection
+from exhaust.routing import EXCHANGES, QUEUES, agent_queue
+from exhaust.service import Service, Station, serve, stop_on_signals
+
+log = logging.getLogger(__name__)
+
+COMPONENTS = ("emitters", "collector", "analyzers", "activator", "orchestrator", "agent", "helper")
+STUCK = 70
+
+
+@contextlib.asynccontextmanager
+async def opened_broker(configuration: Configuration, name: str) -> AsyncIterator[Broker]:
+    """Open the broker that is configured; connecting goes on in the background."""
+    if configuration.embedded:
+        async with Embedded() as embedded:
+            yield embedded
+    else:
+        async with RabbitMQ(configuration.broker, name=f"exhaust-{name}@{configuration.host}") as rabbit:
+            yield rabbit
+
+
+def topology(configuration: Configuration) -> tuple[Sequence[str], Sequence[Queue]]:
+    """Return every exchange and queue of the installation: who starts first declares them for all."""
+    queues = [queue for component in QUEUES.values() for queue in component]
+    hosts = {configuration.host, *configuration.inventory.hosts}
+    return EXCHANGES, [*queues, *(agent_queue(host) for host in sorted(hosts))]
+
+
+async def run_services(
+    components: Sequence[str], services: Sequence[Service], station: Station, configuration: Configuration
+) -> int:
+    """Run until told; return the process's exit code."""
+    until = asyncio.Event()
+    stop_on_signals(until)
+    broker = station.broker
+    name = components[0] if len(components) == 1 else "all"
+    inspection = Inspection(
+        station.sockets / f"{name}.sock",
+        services,
+        station.clock,
+        ready=lambda: {"broker": broker.connected},
+        about={"restarts": int(os.environ.get("EXHAUST_RESTARTS", "0"))},
+    )
+    log.info("started", extra={"components": ",".join(components), "pid": os.getpid()})
+    declaring = asyncio.create_task(broker.declare(*topology(configuration)), name="declare")
+    guard = asyncio.create_task(_stop_when_stuck(broker, until), name="stuck")
+    try:
+        await serve([*services, inspection], until)
+    except (ExhaustError, TimeoutError) as exc:
+        log.error("stopped by a fault", extra={"error": str(exc)})
+        return 1
+    except ExceptionGroup as group:
+        log.error("stopped by a fault", exc_info=group)
+        return 1
+    finally:
+        for task in (declaring, guard):
+            task.cancel()
+    log.info("stopped", extra={"components": ",".join(components)})
+    return STUCK if isinstance(broker, RabbitMQ) and broker.stuck.is_set() else 0
+
+
+async def _stop_when_stuck(broker: Broker, until: asyncio.Event) -> None:
+    if isinstance(broker, RabbitMQ):
+        await broker.stuck.wait()
+        log.error("our own messages do not come back: leaving, to be started anew")
+        until.set()

@@ -1,0 +1,96 @@
+"""The life of a service, written once: run until told, drain within a deadline, leave the process."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from exhaust.broker.interface import Broker
+from exhaust.clock import Clock
+from exhaust.signing import Keys
+
+log = logging.getLogger(__name__)
+
+DRAIN_WITHIN = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where a component runs: what the composition root hands to each."""
+
+    host: str
+    state: Path
+    clock: Clock
+    broker: Broker
+    keys: Keys
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the unix sockets of this installation."""
+        return self.state / "run"
+
+
+class Service(Protocol):
+    """What is run: it takes work until told, then takes no more, finishes what is in flight and returns."""
+
+    name: str
+
+    async def run(self, until: asyncio.Event) -> None: ...
+
+    def status(self) -> dict[str, Any]:
+        """Plain data for `/status`."""
+
+
+async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_within: float = DRAIN_WITHIN) -> None:
+    """Run services side by side until told. One that ends by itself or fails ends all: the supervisor starts anew.
+
+    Raises what the failed one raised, or TimeoutError where the drain took longer than `drain_within` seconds.
+    """
+    stopped = asyncio.create_task(until.wait(), name="until")
+    tasks = [asyncio.create_task(service.run(until), name=service.name) for service in services]
+    try:
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        until.set()
+        done, hung = await asyncio.wait(tasks, timeout=drain_within)
+        for task in done:
+            task.result()
+        if hung:
+            names = ", ".join(task.get_name() for task in hung)
+            raise TimeoutError(f"{names} did not stop within {drain_within:g} s")
+    finally:
+        await _cancel([stopped, *tasks])
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=2.0)
+
+
+def stop_on_signals(until: asyncio.Event) -> None:
+    """Set `until` at SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, until.set)
+
+
+def run_to_exit(main: Awaitable[int]) -> None:
+    """Run `main` and leave the process with what it returns, even if a library's task will not end when cancelled.
+
+    A robust AMQP connection that still consumes was seen to keep asyncio.run from returning; what matters is closed
+    in order before this, so nothing is lost by not waiting for such a task.
+    """
+
+    async def guarded() -> None:
+        code = 70
+        with contextlib.suppress(asyncio.CancelledError):
+            code = await main
+        logging.shutdown()
+        os._exit(code)
+
+    asyncio.run(guarded())

@@ -1,0 +1,134 @@
+"""The one durable place of a component: its state, what it has seen, and what it has yet to send.
+
+SQLite in WAL mode with synchronous=FULL: a commit that returned survives the loss of power. What a message changes,
+the mark that it was seen and what is sent because of it are one transaction. A component leads while it holds the
+lock beside the file; each time it is taken the epoch rises by one.
+"""
+
+import fcntl
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from exhaust.broker.interface import Publication
+from exhaust.errors import LockedError, StoreError
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE inbox (id TEXT PRIMARY KEY, received REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX inbox_received ON inbox (received);
+CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, publication BLOB NOT NULL);
+CREATE TABLE epoch (n INTEGER NOT NULL);
+INSERT INTO epoch VALUES (0);
+"""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Publication).decode
+
+
+class Store:
+    """Open with `with`. Every method raises StoreError where the disk or the file fails it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.epoch = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._path.with_suffix(".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except BlockingIOError as exc:
+            raise LockedError(f"{self._path} is in use by another process: stop it, or wait for it to end") from exc
+        except (OSError, sqlite3.Error) as exc:
+            raise StoreError(f"{self._path} cannot be opened: {exc}") from exc
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+        self._lock.close()
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+        elif version != _SCHEMA_VERSION:
+            raise StoreError(f"{self._path} is of version {version}, this program knows {_SCHEMA_VERSION}")
+        db.execute("UPDATE epoch SET n = n + 1")
+        self.epoch = db.execute("SELECT n FROM epoch").fetchone()[0]
+
+    def rows(self, prefix: str = "", *, newest_first: bool = False) -> Iterator[tuple[str, bytes]]:
+        """Yield the state under a prefix, in the order of the keys."""
+        order = "DESC" if newest_first else "ASC"
+        found = self._db.execute(
+            f"SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key {order}",  # noqa: S608  order is ours
+            (prefix, prefix + "\U0010ffff"),
+        )
+        yield from found
+
+    def get(self, key: str) -> bytes | None:
+        row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def seen(self, ids: Collection[str]) -> set[str]:
+        """Return those of `ids` that a commit has marked as seen."""
+        marks = ",".join("?" * len(ids))
+        found = self._db.execute(f"SELECT id FROM inbox WHERE id IN ({marks})", tuple(ids))  # noqa: S608  only marks
+        return {row[0] for row in found}
+
+    def commit(
+        self,
+        *,
+        seen: Mapping[str, float] | None = None,
+        keep: Mapping[str, bytes | None] | None = None,
+        send: Sequence[Publication] = (),
+        sent: Sequence[int] = (),
+    ) -> list[int]:
+        """Do all of it or nothing, on disk before it returns. Return the outbox numbers of `send`.
+
+        `seen` maps message ids to their time of receipt; a None under `keep` removes the key.
+        """
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            numbers = [db.execute("INSERT INTO outbox (publication) VALUES (?)", (_encode(p),)).lastrowid for p in send]
+            if seen:
+                db.executemany("INSERT OR IGNORE INTO inbox VALUES (?, ?)", seen.items())
+            for key, value in (keep or {}).items():
+                if value is None:
+                    db.execute("DELETE FROM state WHERE key = ?", (key,))
+                else:
+                    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
+            if sent:
+                db.executemany("DELETE FROM outbox WHERE n = ?", ((n,) for n in sent))
+            db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise StoreError(f"{self._path} cannot be written: {exc}") from exc
+        return [n for n in numbers if n is not None]
+
+    def unsent(self, after: int, most: int) -> list[tuple[int, Publication]]:
+        """Return the oldest publications with a number above `after`."""
+        found = self._db.execute("SELECT n, publication FROM outbox WHERE n > ? ORDER BY n LIMIT ?", (after, most))
+        return [(n, _decode(body)) for n, body in found]
+
+    def backlog(self) -> int:
+        """Return how many publications have no confirm yet."""
+        return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+    def forget(self, *, before: float) -> None:
+        """Drop the marks of messages that were received before then: none of them can come again."""
+        self._db.execute("DELETE FROM inbox WHERE received < ?", (before,))

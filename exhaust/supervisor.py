@@ -1,0 +1,84 @@
+"""Keeps the children of `exhaust up` running: one process with the embedded broker, else one a component."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exhaust.clock import Clock
+from exhaust.processes import ended, has_ended, reap, send, spawn
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STEADY = 30.0
+_STOP_WITHIN = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What is kept running: its name and its command line."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+def children(components: Sequence[str], config: str, *, embedded: bool) -> list[Child]:
+    """Return the processes of an installation."""
+    base = (sys.executable, "-m", "exhaust.main", "run")
+    if embedded:
+        return [Child("all", (*base, *components, "--config", config))]
+    return [Child(name, (*base, name, "--config", config)) for name in components]
+
+
+async def supervise(kept: Sequence[Child], until: asyncio.Event, clock: Clock) -> None:
+    """Keep all of them running until told; then stop them and return when they have ended."""
+    async with asyncio.TaskGroup() as tasks:
+        for child in kept:
+            tasks.create_task(_keep(child, until, clock), name=child.name)
+
+
+async def _keep(child: Child, until: asyncio.Event, clock: Clock) -> None:
+    """Start it again whenever it ends; the sooner it ends the longer the pause."""
+    failures = restarts = 0
+    while not until.is_set():
+        began = clock.now()
+        status = await _live(child, until, {"EXHAUST_RESTARTS": str(restarts)})
+        if until.is_set():
+            return
+        failures = 0 if clock.now() - began > _STEADY else failures + 1
+        restarts += 1
+        pause = _PATIENCE[min(failures, len(_PATIENCE)) - 1] if failures else 0.0
+        log.error("child ended, starting it again", extra={"child": child.name, "exit": status, "pause": pause})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), pause)
+
+
+async def _live(child: Child, until: asyncio.Event, extra: Mapping[str, str]) -> int | None:
+    """Run one life of a child: return its exit status, or None once it was told to stop and has."""
+    process = spawn(child.argv, env={**os.environ, **extra}, stdin=None, stdout=1, stderr=2)
+    pidfd = process.open()
+    if pidfd is None:
+        pidfd = os.pidfd_open(process.pid)  # ended already, and not yet collected: it is our child
+    try:
+        life = asyncio.ensure_future(ended(pidfd))
+        stop = asyncio.ensure_future(until.wait())
+        await asyncio.wait([life, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not has_ended(pidfd):
+            await _stop(pidfd, life)
+        stop.cancel()
+        await life
+        return reap(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+async def _stop(pidfd: int, life: asyncio.Future[None]) -> None:
+    send(pidfd, signal.SIGTERM)
+    done, _ = await asyncio.wait([life], timeout=_STOP_WITHIN)
+    if not done:
+        send(pidfd, signal.SIGKILL)

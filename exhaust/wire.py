@@ -1,0 +1,64 @@
+"""Messages to publications and back: the only place where they are encoded, sealed, opened and attributed."""
+
+from exhaust.broker.interface import Delivery, Publication
+from exhaust.errors import ForgeryError, MessageError
+from exhaust.messages import AnyMessage, Batch, Codec, Command, Message, kind_of
+from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, RESULTS, TELEMETRY, address
+from exhaust.signing import SIGNED, Signer, Verifier
+
+_SEALED = frozenset((ACTIVATIONS, COMMANDS, RESULTS, CONTROL))
+_SCHEMA = 1
+
+
+def pack(message: Message, signer: Signer | None = None) -> Publication:
+    """Return the publication of a message, sealed where its kind is a signed one."""
+    exchange, key = address(message)
+    if isinstance(message, SIGNED):
+        if signer is None:
+            raise TypeError(f"a {kind_of(message)} needs a signer")
+        body = signer.seal(message)
+    else:
+        body = Codec.encode(message)
+    return Publication(
+        exchange, key, message.id, kind_of(message), body, message.time, _headers(message), _life(message)
+    )
+
+
+def _headers(message: Message) -> dict[str, str | int]:
+    """Return what the ledger reads, so that it need not decode a batch's body."""
+    if not isinstance(message, Batch):
+        return {}
+    return {
+        "host": message.host,
+        "emitter": message.emitter,
+        "stream": message.stream,
+        "epoch": message.epoch,
+        "seq": message.seq,
+        "count": len(message.records),
+        "dropped": sum(message.dropped.values()),
+        "schema": _SCHEMA,
+    }
+
+
+def _life(message: Message) -> float | None:
+    return max(0.0, message.expires - message.time) if isinstance(message, Command) else None
+
+
+def unpack(delivery: Delivery, verifier: Verifier | None = None) -> AnyMessage:
+    """Return the message of a delivery. Raise MessageError where body, id, exchange and key do not belong together."""
+    if delivery.exchange in _SEALED:
+        if verifier is None:
+            raise ForgeryError(f"nobody here reads signed messages from {delivery.exchange}")
+        message = verifier.open(delivery.body)
+    else:
+        message = Codec.decode(delivery.body)
+    if message.id != delivery.id:
+        raise MessageError(f"misattributed: the body says '{message.id}', the message '{delivery.id}'")
+    exchange, key = address(message)
+    # What a spool resends takes another road; a command that expired unread comes back among the results.
+    allowed = {exchange, {TELEMETRY: BACKLOG, COMMANDS: RESULTS}.get(exchange, exchange)}
+    if delivery.exchange not in allowed or delivery.key != key:
+        raise MessageError(
+            f"misattributed: a {kind_of(message)} for {exchange} {key} came by {delivery.exchange} {delivery.key}"
+        )
+    return message

@@ -1,0 +1,235 @@
+"""Runs one decider: what arrives is decided, stored and acknowledged, and what follows from it is sent, once.
+
+A decider is pure: it knows no broker, no disk and no clock. It is given messages with the time of their receipt and
+says what follows: messages to send, state to keep, work to perform. The worker makes one transaction of a message's
+mark as seen, the state and the messages to send; then it acknowledges, publishes, and starts the work.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from exhaust.broker.interface import ACKNOWLEDGE, Broker, Delivery, Disposition, Publication, Queue, Reject
+from exhaust.clock import Clock
+from exhaust.errors import ForgeryError, MessageError, StoreError
+from exhaust.messages import Message
+from exhaust.outbox import Outbox
+from exhaust.signing import Signer
+from exhaust.store import Store
+from exhaust.wire import pack, unpack
+
+log = logging.getLogger(__name__)
+
+_REMEMBER = 24 * 3600.0
+_LONGEST_NAP = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Remember `value` under `key` across restarts; None forgets it."""
+
+    key: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Work that takes time: its outcome comes back to the decider. After a restart `resume` asks for it again."""
+
+    work: Any
+
+
+Effect = Message | Keep | Perform
+Rows = Callable[[str], Iterator[tuple[str, bytes]]]
+_encode = msgspec.json.Encoder().encode
+
+
+class Decider(Protocol):
+    """What decides. Between calls its memory equals what it asked to keep."""
+
+    @property
+    def due(self) -> float:
+        """When `tick` is wanted next; infinity where nothing waits for time."""
+
+    def recall(self, rows: Rows) -> None:
+        """Forget everything, then take up what was kept: `rows(prefix)` yields it in the order of the keys."""
+
+    def resume(self, now: float) -> Iterable[Effect]:
+        """Take up again, after a start, what was under way."""
+
+    def handle(self, message: Any, received: float) -> Iterable[Effect]:
+        """Take a message that came, as `unpack` gave it."""
+
+    def tick(self, now: float) -> Iterable[Effect]: ...
+
+    def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
+        """Take the outcome of what was asked for by Perform."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """All that one transaction is to hold."""
+
+    seen: dict[str, float] = field(default_factory=dict)
+    keep: dict[str, bytes | None] = field(default_factory=dict)
+    send: list[Publication] = field(default_factory=list)
+    perform: list[Perform] = field(default_factory=list)
+
+    def take(self, effects: Iterable[Effect], signer: Signer | None) -> None:
+        for effect in effects:
+            match effect:
+                case Keep(key, None):
+                    self.keep[key] = None
+                case Keep(key, value):
+                    self.keep[key] = _encode(value)
+                case Perform():
+                    self.perform.append(effect)
+                case _:
+                    self.send.append(pack(effect, signer))
+
+
+class Worker:
+    """One component's decider at work. `perform` does what takes time and returns its outcome; it must not raise."""
+
+    def __init__(
+        self,
+        name: str,
+        decider: Decider,
+        store: Store,
+        broker: Broker,
+        clock: Clock,
+        queues: Sequence[Queue],
+        *,
+        signer: Signer | None = None,
+        unpack: Callable[[Delivery], Any] = unpack,
+        perform: Callable[[Any], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.name = name
+        self._decider = decider
+        self._store = store
+        self._broker = broker
+        self._clock = clock
+        self._queues = queues
+        self._signer = signer
+        self._unpack = unpack
+        self._perform = perform
+        self._outbox = Outbox(store, broker)
+        self._rescheduled = asyncio.Event()
+        self._work: asyncio.TaskGroup | None = None
+        self._busy = 0
+        self._finished = asyncio.Event()
+        self._finished.set()
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Work until told; then take no more, finish what is in flight, publish it, and return."""
+        self._decider.recall(self._store.rows)
+        async with asyncio.TaskGroup() as self._work:
+            outbox = self._work.create_task(self._outbox.run(), name="outbox")
+            self._turn(self._decider.resume(self._clock.now()))
+            timer = self._work.create_task(self._keep_time(), name="timer")
+            async with contextlib.AsyncExitStack() as consumers:
+                for queue in self._queues:
+                    await consumers.enter_async_context(self._broker.consume(queue, self.handle))
+                await until.wait()
+            timer.cancel()
+            await self._finished.wait()
+            await self._outbox.drained()
+            outbox.cancel()
+
+    def status(self) -> dict[str, Any]:
+        """Return what an operator wants to know of it."""
+        return {
+            "counts": dict(self.counts),
+            "refused": dict(self.refused),
+            "outbox": self._store.backlog(),
+            "epoch": self._store.epoch,
+            "last_error": self._outbox.last_error,
+        }
+
+    async def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
+        """Decide all that has arrived in one transaction; only what cannot be handled is rejected."""
+        received = self._clock.now()
+        known = self._store.seen([delivery.id for delivery in deliveries])
+        turn = _Turn()
+        answers: list[Disposition] = []
+        for delivery in deliveries:
+            if delivery.id in known or delivery.id in turn.seen:
+                self.counts["duplicate"] += 1
+                answers.append(ACKNOWLEDGE)
+                continue
+            try:
+                message = self._unpack(delivery)
+                effects = list(self._decider.handle(message, received))
+            except MessageError as exc:
+                answers.append(self._refuse(delivery, exc))
+            except StoreError:
+                raise
+            except Exception as exc:  # the one place: a fault of ours costs one message, not the service
+                log.exception("message could not be handled", extra={"id": delivery.id, "type": delivery.type})
+                self._commit(turn)
+                turn = _Turn()
+                self._decider.recall(self._store.rows)
+                answers.append(self._refuse(delivery, exc))
+            else:
+                turn.take(effects, self._signer)
+                turn.seen[delivery.id] = received
+                answers.append(ACKNOWLEDGE)
+        self._commit(turn)
+        return answers
+
+    def _refuse(self, delivery: Delivery, exc: Exception) -> Reject:
+        kind = "forged" if isinstance(exc, ForgeryError) else "unusable" if isinstance(exc, MessageError) else "failed"
+        self.refused[kind] += 1
+        return Reject(f"{kind}: {exc}"[:300])
+
+    def _turn(self, effects: Iterable[Effect]) -> None:
+        turn = _Turn()
+        turn.take(effects, self._signer)
+        self._commit(turn)
+
+    def _commit(self, turn: _Turn) -> None:
+        if turn.seen or turn.keep or turn.send:
+            numbers = self._store.commit(seen=turn.seen, keep=turn.keep, send=turn.send, sent=self._outbox.confirmed())
+            self._outbox.post(numbers, turn.send)
+            self.counts["handled"] += len(turn.seen)
+            self.counts["sent"] += len(turn.send)
+        for perform in turn.perform:
+            assert self._work is not None, "work is only asked for while running"  # noqa: S101  a fault of ours
+            self._busy += 1
+            self._finished.clear()
+            self._work.create_task(self._do(perform.work))
+        self._rescheduled.set()
+
+    async def _do(self, work: Any) -> None:
+        assert self._perform is not None, "a decider that asks for work needs somebody who does it"  # noqa: S101
+        try:
+            outcome = await self._perform(work)
+            self._turn(self._decider.performed(work, outcome, self._clock.now()))
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._finished.set()
+
+    async def _keep_time(self) -> None:
+        forget = self._clock.now() + _REMEMBER / 24
+        while True:
+            self._rescheduled.clear()
+            now = self._clock.now()
+            if self._decider.due <= now:
+                self._turn(self._decider.tick(now))
+            elif forget <= now:
+                self._store.forget(before=now - _REMEMBER)
+                forget = now + _REMEMBER / 24
+            else:
+                nap = min(self._decider.due - now, _LONGEST_NAP)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._rescheduled.wait(), nap if math.isfinite(nap) else None)

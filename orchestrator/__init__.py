@@ -1,0 +1,1 @@
+"""What conducts workflows and verifies their effect."""

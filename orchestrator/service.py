@@ -1,0 +1,65 @@
+"""The orchestrator as a service: activations, results and sightings in, signed commands and the journal out."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from exhaust.errors import AdapterError
+from exhaust.language import Defined
+from exhaust.plugins import Adapter, Settings
+from exhaust.routing import QUEUES
+from exhaust.service import Station
+from exhaust.signing import Verifier, fingerprint
+from exhaust.store import Store
+from exhaust.wire import unpack
+from exhaust.worker import Worker
+from orchestrator.conductor import Conductor, Doing, Done, Hosts
+from orchestrator.workflows import Workflow
+
+Adapters = Mapping[str, tuple[Adapter[Any], Settings]]
+
+
+def service(
+    station: Station,
+    store: Store,
+    workflows: Sequence[Defined[Workflow]],
+    adapters: Adapters,
+    hosts: Hosts,
+    lists: Mapping[str, Any],
+) -> Worker:
+    """Return the worker that conducts these workflows; `adapters` are named uses of a kind with their settings."""
+    keys = station.keys
+    plugins = {name: plugin for name, (plugin, _) in adapters.items()}
+    audience = fingerprint(keys.public("agent"))
+    conductor = Conductor(workflows, plugins, hosts, lists, store.epoch, audience)
+    verifier = Verifier(
+        {
+            "activation/1": keys.public("activator"),
+            "result/1": keys.public("agent"),
+            "command/1": keys.public("orchestrator"),  # our own, come back unread
+        }
+    )
+    return Worker(
+        "orchestrator",
+        conductor,
+        store,
+        station.broker,
+        station.clock,
+        QUEUES["orchestrator"],
+        signer=keys.signer("orchestrator"),
+        unpack=partial(unpack, verifier=verifier),
+        perform=partial(perform, adapters),
+    )
+
+
+async def perform(adapters: Adapters, doing: Doing) -> Done:
+    """Have an adapter do a task; whatever it raises is the task's failure, not the service's."""
+    plugin, settings = adapters[doing.adapter]
+    if plugin.act is None:
+        return Done(error=f"'{doing.adapter}' does nothing itself")
+    try:
+        return Done(output=await plugin.act(settings, doing.task))
+    except AdapterError as exc:
+        return Done(error=str(exc), retry=exc.retry)
+    except Exception as exc:
+        return Done(error=f"{type(exc).__name__}: {exc}", retry=False)

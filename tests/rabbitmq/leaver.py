@@ -1,0 +1,32 @@
+"""A process that consumes until its standard input ends, and then leaves: run by a test that times it."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue  # noqa: E402
+from exhaust.broker.rabbitmq import RabbitMQ  # noqa: E402
+
+
+async def main(url: str) -> None:
+    got = asyncio.Event()
+
+    async def handler(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
+        got.set()
+        return [ACKNOWLEDGE] * len(deliveries)
+
+    async with RabbitMQ(url, name="leaver") as broker:
+        queue = Queue("leaver", (Binding("leaver", "#"),))
+        await broker.declare(["leaver"], [queue])
+        async with broker.consume(queue, handler):
+            await broker.publish(Publication("leaver", "a", "1", "t/1", b"", 0.0))
+            await got.wait()
+            print("consuming", flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+            broker.publish(Publication("leaver", "a", "2", "t/1", b"", 0.0))
+
+
+asyncio.run(main(sys.argv[1]))
