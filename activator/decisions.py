@@ -126,8 +126,13 @@ class Activator:
         for key, candidate in list(self._candidates.items()):
             if candidate.rule == run.rule:
                 yield from self._judge(key, candidate, (event.id,), now)
-                if candidate.episode == run.episode and candidate.rung == run.rung and run.failed:
+                if candidate.rung == run.rung and run.failed and self._same_fault(candidate, run):
                     yield from self._climb(key, candidate, (event.id,), now)
+
+    def _same_fault(self, candidate: Candidate, run: Run) -> bool:
+        """Whether the candidate is about what the run was for, be it in a later episode."""
+        fact = self._facts.get(candidate.episode)
+        return fact is not None and identity(fact) == run.identity
 
     def _judge_fact(self, fact: Fact, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
         for rule in self._rules.values():

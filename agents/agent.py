@@ -24,7 +24,7 @@ from exhaust.wire import unpack
 from exhaust.worker import Effect, Keep, Perform, Rows, Worker
 
 _FINISH_WITHIN = 5.0
-_LEAST_PATIENCE = 5.0
+_PATIENCE_AFTER_START = 5.0
 _PRUNE_EVERY = 3600.0
 _PRUNE_AT_ONCE = 1000
 _WINDOW = 1024
@@ -228,14 +228,13 @@ class Agent(Worker):
 
     def __init__(self, station: Station, policy: Path | None, actions: Mapping[str, Action[Any]]) -> None:
         self._gate = Gate(station, policy, actions)
-        self._line = HelperLine(station.sockets / "helper.sock")
-        self._agent_store = Store(station.state / "agent.db")
+        self._line = HelperLine(station.sockets / "helper.commands")
         self._agent_decider = AgentDecider(station.host)
         self._running = False
         super().__init__(
             "agent",
             self._agent_decider,
-            self._agent_store,
+            Store(station.state / "agent.db"),
             station.broker,
             station.clock,
             [agent_queue(station.host)],
@@ -246,7 +245,7 @@ class Agent(Worker):
 
     async def run(self, until: asyncio.Event) -> None:
         """Take commands until told; what the helper has not answered some seconds later is left to the next agent."""
-        with self._agent_store:
+        with self._store:
             self._running = True
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -269,7 +268,9 @@ class Agent(Worker):
     async def _have_done(self, errand: Errand) -> Answer | None:
         command = errand.entry.command
         patience = command.expires + command.timeout - self._clock.now()
-        answer = await self._line.ask(command.key, errand.entry.envelope, max(_LEAST_PATIENCE, patience))
+        if errand.resumed:  # its time may be over, but the helper may know what became of it
+            patience = max(_PATIENCE_AFTER_START, patience)
+        answer = await self._line.ask(command.key, errand.entry.envelope, patience)
         if answer and answer.reason == NO_HELPER and errand.resumed:
             return Answer(command.key, "indeterminate", NO_HELPER)
         return answer and msgspec.structs.replace(answer, key=command.key)

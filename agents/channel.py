@@ -69,6 +69,7 @@ class HelperLine:
         self._path = path
         self._waiting: dict[str, _Request] = {}
         self._writer: asyncio.StreamWriter | None = None
+        self._over = False
         self.helper_uid: int | None = None
 
     @property
@@ -95,6 +96,8 @@ class HelperLine:
 
     async def ask(self, key: str, envelope: bytes, patience: float) -> Answer | None:
         """Return the helper's answer; after `patience` seconds without one, what is known then; None if given up."""
+        if self._over:
+            return None
         request = _Request(envelope, asyncio.get_running_loop().create_future())
         self._waiting[digest(envelope)] = request
         if self._writer is not None:
@@ -113,6 +116,7 @@ class HelperLine:
         """Wait for what is under way, then let go of it: it is asked for again after the next start."""
         if self._waiting:
             await asyncio.wait([request.answer for request in self._waiting.values()], timeout=within)
+        self._over = True
         for request in self._waiting.values():
             if not request.answer.done():
                 request.answer.set_result(None)

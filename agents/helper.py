@@ -44,7 +44,7 @@ class Kit:
 
 
 class Helper:
-    """Listens on STATE/run/helper.sock, for its own user and `agent_uid` only, and keeps this host's services.
+    """Listens on STATE/run/helper.commands, for its own user and `agent_uid` only, and keeps this host's services.
 
     It trusts nothing that the agent says: signature, addressee, time, HALT and policy are checked again here.
     """
@@ -62,11 +62,11 @@ class Helper:
     ) -> None:
         self._clock = station.clock
         self._state = station.state
-        self._socket = station.sockets / "helper.sock"
+        self._socket = station.sockets / "helper.commands"
         self._actions = actions
         self._agent_uid = agent_uid
         self._gate = Gate(station, policy, actions)
-        self._kept = Kept(services, station.state / "services", station.sockets / "service.sock")
+        self._kept = Kept(services, station.state / "services", station.sockets / "service.news")
         self._running: dict[str, asyncio.Task[Answer]] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._stopping = False

@@ -60,7 +60,6 @@ class _Service:
         self._listener = listener
         self._pidfd: int | None = None
         self._gone = asyncio.Event()
-        self._ours = False
         self.record = Record(kept.name, kept.argv, kept.cwd, kept.env, kept.wanted)
         self.lock = asyncio.Lock()
 
@@ -109,7 +108,7 @@ class _Service:
             raise ActionError(f"service '{kept.name}': '{kept.argv[0]}' cannot be started: {exc.strerror}") from exc
         self._forget()
         # Not process.open(): one that has ended already is still our child, and must be collected.
-        self._attend(os.pidfd_open(process.pid), ours=True)
+        self._attend(os.pidfd_open(process.pid))
         self.record = Record(kept.name, kept.argv, kept.cwd, kept.env, wanted, process.pid, process.started)
         self._write()
         return process.pid
@@ -166,18 +165,18 @@ class _Service:
         pidfd = process.open()
         if pidfd is None:
             return False
-        self._attend(pidfd, ours=False)
+        self._attend(pidfd)
         return True
 
-    def _attend(self, pidfd: int, *, ours: bool) -> None:
-        self._pidfd, self._ours = pidfd, ours
+    def _attend(self, pidfd: int) -> None:
+        self._pidfd = pidfd
         self._gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(pidfd, self._ended)
 
     def _ended(self) -> None:
         if self._pidfd is None:
             return
-        status = reap(self._pidfd) if self._ours else None
+        status = reap(self._pidfd)
         self._forget()
         self._write(exit=status)
         self._gone.set()
@@ -185,8 +184,7 @@ class _Service:
     def _forget(self) -> None:
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
-            if self._ours:
-                reap(self._pidfd)
+            reap(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
 
@@ -197,17 +195,17 @@ class _Service:
             return None
 
     def _write(self, **changes: object) -> None:
-        """Replace the record, then tell whoever listens: at once, as the loop's news of a start begins here."""
+        """Tell whoever listens, at once, as the loop's news of a start begins here; then replace the record."""
         self.record = msgspec.structs.replace(self.record, **changes)
         text = msgspec.json.encode(self.record)
-        fresh = self._path.with_suffix(".fresh")
-        fresh.write_bytes(text)
-        fresh.replace(self._path)
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
             contextlib.suppress(OSError),
         ):
             out.sendto(text, str(self._listener))
+        fresh = self._path.with_suffix(".fresh")
+        fresh.write_bytes(text)
+        fresh.replace(self._path)
 
 
 class Kept:

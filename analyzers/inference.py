@@ -126,7 +126,8 @@ class Inference:
                 series.heard = received
         for number, record in enumerate(batch.records):
             seen = f"{batch.id}#{number}"
-            time = min(float(record.get("time", batch.time)), received + _AHEAD)
+            told = record.get("time")
+            time = min(batch.time if told is None else float(told), received + _AHEAD)
             for analysis in analyses:
                 yield from self._feed(analysis, record, seen, time, host, received)
             yield from self._watched_record(batch.host, stream, record, seen, time, host, received)
@@ -170,7 +171,7 @@ class Inference:
             yield self._opened(analysis, key, series, seen, received)
         elif change == "closes":
             yield self._closed(analysis, key, series, "cleared", (seen, series.episode or ""), received, None)
-        watchers = self._watchers(series)
+        watchers = self._watchers(key)
         for watching in watchers:
             yield from self._say(watching, received)
         if watchers or series.open or before != (series.opening, series.clearing, series.open):
@@ -276,7 +277,8 @@ class Inference:
             series.opening = series.clearing = None
             yield self._closed(analysis, key, series, "expired", causes, now, due)
         else:
-            series.refresh_at = now + settings.refresh
+            # By the timer's own beat, so that a tick that comes late does not change the ids of those that follow.
+            series.refresh_at = due + settings.refresh * (math.floor((now - due) / settings.refresh) + 1)
             identifier = derived_id("fact/1", causes, f"{analysis.name} {key}", analysis.definition, 2, due)
             yield self._fact(analysis, series, identifier, "asserted", causes, now)
             self._remind(series.due(settings), "series", key)
@@ -289,7 +291,8 @@ class Inference:
 
     def _watch(self, watch: Watch, now: float) -> Iterator[Effect]:
         known = self._watching.get(watch.execution)
-        watching = Watching(watch, known.seen if known else [])
+        series = known.series if known else self._episodes.get(watch.episode or "", "")
+        watching = Watching(watch, series, known.seen if known else [])
         self._watching[watch.execution] = watching
         self._remind(_end(watch), "watch", watch.execution)
         if watch.when:
@@ -297,10 +300,8 @@ class Inference:
         yield from self._say(watching, now)
         yield Keep(f"watch/{watch.execution}", watching)
 
-    def _watchers(self, series: Series) -> list[Watching]:
-        if series.episode is None:
-            return []
-        return [watching for watching in self._watching.values() if watching.watch.episode == series.episode]
+    def _watchers(self, series: str) -> list[Watching]:
+        return [watching for watching in self._watching.values() if watching.series == series]
 
     def _watched_record(
         self,
@@ -319,6 +320,9 @@ class Inference:
             expression = self._expression(watch)
             variables = (watch.variables.get("inputs"), watch.variables.get("cause"))
             gone = truth(expression.function(record, Timestamp.from_seconds(time), host, self._lists, *variables))
+            if watching.seen and time < watching.seen[-1].time:
+                self.counts["late"] += 1
+                continue
             watching.remember(Seen(seen, time, received, gone))
             yield from self._say(watching, received)
             yield Keep(f"watch/{watch.execution}", watching)
@@ -334,12 +338,12 @@ class Inference:
         watch = watching.watch
         if watch.after is None:
             return
-        series = self._series.get(self._episodes.get(watch.episode or "", ""))
-        seen = series.seen if series and watch.episode else watching.seen
-        sight = look(watch, seen)
+        series = self._series.get(watching.series)
+        sight = look(watch, series.seen if series else watching.seen)
         if sight.holds == (watching.said or "unknown"):
             return
         watching.said = sight.holds
+        yield Keep(f"watch/{watch.execution}", watching)
         causes = (watch.id, *sight.evidence)
         yield Sighting(
             id=derived_id("sighting/1", causes, "analyzers"),
@@ -376,7 +380,7 @@ def _unslash(name: str) -> str:
 
 def series_key(analysis: str, host: str, labels: Labels) -> str:
     """Return the key under which a series is kept."""
-    pairs = ",".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
+    pairs = "/".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
     return f"series/{_slash(analysis)}/{_slash(host)}/{pairs}"
 
 

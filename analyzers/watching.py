@@ -49,9 +49,10 @@ def _fresh(watch: Watch, record: Seen) -> bool:
 
 
 class Watching(msgspec.Struct):
-    """An open watch: of a series, or of records of its own."""
+    """An open watch: of the series by whose key it goes, whatever its episode is by now, or of records of its own."""
 
     watch: Watch
+    series: str = ""
     seen: list[Seen] = []
     said: Holds | None = None
 

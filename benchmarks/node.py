@@ -21,7 +21,7 @@ _HOMES = ("/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq
 _HELLO = b"AMQP\x00\x00\x09\x01"
 _STARTED = b"\x01\x00\x00"  # a method frame on channel 0: Connection.Start, which a booting node does not send yet
 # Waits for its standard input to end, which it does however the owner dies, then ends the group that it was given.
-_WATCHDOG = 'read -r _; kill -KILL -- "-$1"'
+_WATCHDOG = 'read -r _; kill -KILL "-$1"'
 
 
 class NodeError(Exception):

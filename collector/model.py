@@ -24,8 +24,8 @@ Told = Fact | Decision | ExecutionEvent
 Messages = dict[str, Told]
 
 MOST_MESSAGES = 1000
-# More than a worker hands over in one transaction: what is not yet on disk is always found here.
-_RECENT = 1024
+# More subjects than one transaction of a worker touches, those that it drops included: what is not yet on disk is here.
+_RECENT = 640
 _ID = re.compile(r"[\w.:+-]{1,128}", re.ASCII)
 _CAUSE = re.compile(r"[\w.:+-]{1,128}(#[0-9]{1,9})?", re.ASCII)
 

@@ -14,6 +14,8 @@ from exhaust.store import Store
 ASK_WITHIN = 0.5
 _MOST_RUNNING = 100
 _OF_THE_PROCESS = ("state", "since", "pid", "rss", "restarts", "slowest_beat")
+# Sockets in the same folder that speak something else: the helper's line and what hears of services.
+_NO_INSPECTION = frozenset(("helper", "service"))
 _SHOWN = ("id", "workflow", "host", "state", "started", "time", "deadline", "rule", "attempt")
 
 
@@ -36,8 +38,11 @@ async def components(sockets: Path, own: tuple[str, Mapping[str, Any]]) -> dict[
     paths = _found(sockets)
     answers = await asyncio.gather(*(_ask(path) for path in paths))
     rows: dict[str, Any] = {}
-    for path, answer in zip(paths, answers, strict=True):
-        rows.update(_rows(path.stem, answer))
+    # What a process told of a component stands before that another one, left behind or hung, did not answer.
+    told = sorted(zip(paths, answers, strict=True), key=lambda pair: "pid" not in pair[1])
+    for path, answer in told:
+        for name, row in _rows(path.stem, answer).items():
+            rows.setdefault(name, row)
     name, status = own
     if "pid" not in rows.get(name, {}):
         rows[name] = {"state": "ready", **status}
@@ -45,7 +50,7 @@ async def components(sockets: Path, own: tuple[str, Mapping[str, Any]]) -> dict[
 
 
 def _found(sockets: Path) -> list[Path]:
-    return sorted(sockets.glob("*.sock"))
+    return sorted(path for path in sockets.glob("*.sock") if path.stem not in _NO_INSPECTION)
 
 
 def _rows(process: str, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +59,11 @@ def _rows(process: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     services = answer.get("services")
     if not isinstance(services, dict) or not services:
         return {process: dict(answer)}
-    return {name: {**shared, **status} for name, status in services.items()}
+    if shared.get("state") == "ready":
+        # A service may say more of itself, such as that it stands by; what its process lacks matters first.
+        del shared["state"]
+        return {name: {"state": "ready", **shared, **status} for name, status in services.items()}
+    return {name: {**status, **shared} for name, status in services.items()}
 
 
 async def _ask(path: Path) -> dict[str, Any]:

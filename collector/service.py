@@ -1,7 +1,6 @@
 """The collector at work: its decider on its queues, and its answers over HTTP."""
 
 import asyncio
-import contextlib
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +13,14 @@ from collector.feed import Feed
 from collector.ledger import Arrival, read_arrival
 from collector.model import ReadModel
 from exhaust.broker.interface import Delivery
-from exhaust.errors import ConfigurationError, LockedError
+from exhaust.errors import ConfigurationError
+from exhaust.leading import leading
 from exhaust.messages import AnyMessage
 from exhaust.routing import BACKLOG, QUEUES, TELEMETRY
 from exhaust.service import Station
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Worker
-
-_TRY_AGAIN = 0.25
 
 
 class Collector:
@@ -33,7 +31,6 @@ class Collector:
     def __init__(self, station: Station, listen: str = "127.0.0.1:8640") -> None:
         self._station = station
         self._address = loopback(listen)
-        self._token_file = station.state / "token"
         self._model = ReadModel()
         self._feed = Feed()
         self._worker: Worker | None = None
@@ -48,36 +45,25 @@ class Collector:
     def status(self) -> dict[str, Any]:
         if self._worker is None:
             return {"state": "standby"}
-        return {**self._worker.status(), "lag": round(self._model.ledger.lag, 3)}
+        return {"state": "leading", **self._worker.status(), "lag": round(self._model.ledger.lag, 3)}
 
     async def run(self, until: asyncio.Event) -> None:
-        token = make_token(self._token_file)
-        with contextlib.ExitStack() as stack:
-            store = await self._lead(stack, until)
+        station = self._station
+        token = make_token(station.state / "token")
+        async with leading(station.state / "collector.db", until) as store:
             if store is None:
                 return
-            station = self._station
             self._worker = Worker(
                 self.name, self._model, store, station.broker, station.clock, QUEUES[self.name], unpack=self._unpack
             )
-            stack.callback(self._retire)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._worker.run(until), name="worker")
-                # The worker recalls in its first step: nobody may be answered before that.
-                await asyncio.sleep(0)
-                await self._answer(store, token, until)
-
-    async def _lead(self, stack: contextlib.ExitStack, until: asyncio.Event) -> Store | None:
-        while not until.is_set():
             try:
-                return stack.enter_context(Store(self._station.state / "collector.db"))
-            except LockedError:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(until.wait(), _TRY_AGAIN)
-        return None
-
-    def _retire(self) -> None:
-        self._worker = None
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._worker.run(until), name="worker")
+                    # The worker recalls in its first step: nobody may be answered before that.
+                    await asyncio.sleep(0)
+                    await self._answer(store, token, until)
+            finally:
+                self._worker = None
 
     def _unpack(self, delivery: Delivery) -> Arrival | AnyMessage:
         if delivery.exchange in (TELEMETRY, BACKLOG):

@@ -1,7 +1,7 @@
 """The services of this host: which of them run, since when, and at once when one ends or is started anew.
 
 A `kept` service is a child of the agent's helper, which writes `STATE/services/<name>.json` and announces each change
-as the same JSON in a datagram to `STATE/run/service.sock`; any other is found by its pidfile. Either is watched by
+as the same JSON in a datagram to `STATE/run/service.news`; any other is found by its pidfile. Either is watched by
 pidfd. The file is read at every beat as well, in case an announcement was lost.
 """
 
@@ -205,8 +205,9 @@ class _Service:
             self._since = round(now - age, 2)
         elif not self._known or known[0] != self._known[0]:
             self._since = now
-        self._known = known
-        return True
+        before, self._known = self._known, known
+        # How it ended can wait for the beat: that it ended was told already, and the remedy is under way.
+        return not before or (before[0] == "running", *before[1:3]) != (known[0] == "running", *known[1:3])
 
     def record(self, now: float, *, urgent: bool) -> Record:
         """Return what is known of it, and in those that are not urgent its usage since the last one of them."""
@@ -286,7 +287,7 @@ class _Observer:
         first = True
         async for _ in self._clock.every(self._every):
             if self._socket is None and self._state is not None:
-                self._socket = self._listen(self._state / "run" / "service.sock")
+                self._socket = self._listen(self._state / "run" / "service.news")
             for service in self._services.values():
                 self._refresh(service)
                 self._note(service, beat=True, first=first)

@@ -3,8 +3,10 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
+
+_LOOK_AGAIN = 60.0
 
 
 class Clock(Protocol):
@@ -13,7 +15,7 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
     async def until(self, moment: float) -> None:
-        """Return at `moment`, at once if it has passed."""
+        """Return at `moment`, at once if it has passed; at the latest after what was left when asked."""
 
     def every(self, seconds: float) -> AsyncIterator[float]:
         """Yield the time now, and again each `seconds`; beats that were missed are skipped, not made up for."""
@@ -26,18 +28,25 @@ async def _beats(clock: Clock, seconds: float) -> AsyncIterator[float]:
         now = clock.now()
         yield now
         due += seconds * max(1, 1 + (now - due) // seconds)
+        due = min(due, clock.now() + seconds)  # further away only where the clock was set back
 
 
 class SystemClock:
     """The machine's wall clock, to the microsecond."""
 
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+
     def now(self) -> float:
-        return round(time.time(), 6)
+        return round(self._wall(), 6)
 
     async def until(self, moment: float) -> None:
-        # A wall clock may be set while we wait: look again at least once a minute.
-        while (left := moment - time.time()) > 0:
-            await asyncio.sleep(min(left, 60.0))
+        # A wall clock may be set while we wait. Forward: look again at least once a minute. Back: what was left when
+        # asked is the most that is waited for, on the clock that nobody sets.
+        latest = self._monotonic() + moment - self._wall()
+        while (left := min(moment - self._wall(), latest - self._monotonic())) > 0:  # noqa: ASYNC110  time has no event
+            await asyncio.sleep(min(left, _LOOK_AGAIN))
 
     def every(self, seconds: float) -> AsyncIterator[float]:
         return _beats(self, seconds)

@@ -33,10 +33,14 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
         form = argparse.RawDescriptionHelpFormatter
-        return commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form)
+        return commands.add_parser(
+            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form
+        )
 
     command = add("demo", "show the loop on real processes of this host, in a scratch directory", "exhaust demo")
-    command.add_argument("--broker", default="embedded", metavar="URL", help="embedded, or amqp://… of a RabbitMQ to use")
+    command.add_argument(
+        "--broker", default="embedded", metavar="URL", help="embedded, or amqp://… of a RabbitMQ to use"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object per step")
 
     command = add("check", "tell every fault of a configuration", "exhaust check /etc/exhaust")
@@ -53,8 +57,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("what", choices=["setup"])
     _config(command)
 
-    command = add("eval", "evaluate one expression", """exhaust eval 'record.cpu > 90' --vars '{"record": {"cpu": 95}}'""")
-    command.add_argument("expression", metavar="EXPR", help="an expression, or - for JSON lines {\"expr\", \"vars\"}")
+    command = add(
+        "eval", "evaluate one expression", """exhaust eval 'record.cpu > 90' --vars '{"record": {"cpu": 95}}'"""
+    )
+    command.add_argument("expression", metavar="EXPR", help='an expression, or - for JSON lines {"expr", "vars"}')
     command.add_argument("--vars", default="{}", metavar="JSON", help="the variables, as one JSON object")
 
     command = add("status", "show what the loop is doing", "exhaust status")
@@ -67,9 +73,13 @@ def parser() -> argparse.ArgumentParser:
         command = add(name, text, f"exhaust {name} --json")
         command.add_argument("--follow", action="store_true", help="go on with what comes")
         command.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many, newest first (100)")
-        command.add_argument("--filter", action="append", default=[], metavar="FIELD=VALUE", help="only those; may be repeated")
+        command.add_argument(
+            "--filter", action="append", default=[], metavar="FIELD=VALUE", help="only those; may be repeated"
+        )
         _reaching(command)
-    command = add("explain", "show the whole chain of any id: record, fact, decisions, execution, verdict", "exhaust explain ID")
+    command = add(
+        "explain", "show the whole chain of any id: record, fact, decisions, execution, verdict", "exhaust explain ID"
+    )
     command.add_argument("id", metavar="ID")
     _reaching(command)
     return top
@@ -214,5 +224,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not found:
         raise UsageError(f"--filter takes FIELD=VALUE, got '{text}'")
     return field, value
-
-

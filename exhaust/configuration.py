@@ -22,15 +22,6 @@ from exhaust.settings import INVALID, Context
 
 PLANNED = frozenset({"policy", "calendars", "secrets", "people"})
 DEFAULT_STATE = "/var/lib/exhaust"
-_RANGE = re.compile(r"\[(\d+):(\d+)\]")
-_MOST_HOSTS = 10_000
-
-
-class Host(Settings, frozen=True, kw_only=True):
-    """One host of the inventory, or several: `web-[01:12]`. Who is not in it is never acted upon."""
-
-    name: str
-    labels: dict[str, str] = {}
 
 
 class Http(Settings, frozen=True, kw_only=True):
@@ -60,18 +51,6 @@ class Catalogue:
     actions: Mapping[str, Action[Any]]
     rule: type[Any]
     workflow: type[Any]
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The hosts that are known, by name."""
-
-    hosts: Mapping[str, Mapping[str, str]]
-
-    def variable(self, name: str) -> dict[str, Any]:
-        """Return a host as expressions see it; an unknown one too, which nobody will act upon."""
-        labels = self.hosts.get(name)
-        return {"name": name, "labels": labels or {}, "known": labels is not None}
 
 
 @dataclass(frozen=True)
@@ -325,17 +304,6 @@ class _Reader:
             seen.add(defined.value.name)
 
 
-def expand(name: str) -> Iterator[str]:
-    """Yield the names that `web-[01:12]` stands for; a name without a range is itself."""
-    found = _RANGE.search(name)
-    if found is None:
-        yield name
-        return
-    first, last = found[1], found[2]
-    for number in range(int(first), min(int(last), int(first) + _MOST_HOSTS) + 1):
-        yield from expand(f"{name[: found.start()]}{number:0{len(first)}d}{name[found.end() :]}")
-
-
 def _with_state(settings: Settings, state: Path) -> Settings:
     """Fill in where this installation keeps its state, for a plug-in that asks for it and was not told."""
     if getattr(settings, "state", None) == "":
@@ -357,65 +325,3 @@ def _plain(node: Node) -> Any:
         case MapNode():
             return {key: _plain(entry.value) for key, entry in node.entries.items()}
     return None
-
-
-def _did_you_mean(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _rule_faults(
-    rule: Any, path: str, context: Context, workflows: Mapping[str, Any], facts: set[str], adapters: set[str]
-) -> Iterator[Fault]:
-    for number, name in enumerate(rule.names):
-        place = child(path, "on") if isinstance(rule.on, str) else child(child(path, "on"), number)
-        if not any(char in name for char in "*?[") and name not in facts:
-            yield context.fault(place, f"no analyzer makes the fact {name!r}{_did_you_mean(name, facts)}", "warning")
-    for number, rung in enumerate(rule.ladder):
-        place = path if number == 0 else child(child(path, "escalate"), number - 1)
-        if rung.run is not None:
-            yield from _run_faults(rung, place, context, workflows)
-        notice = rung.notify or (rule.notify if number == 0 else None)
-        if notice is not None and notice.to not in adapters:
-            what = f"no adapter is called {notice.to!r}{_did_you_mean(notice.to, adapters)}"
-            yield context.fault(child(child(place, "notify"), "to"), what)
-
-
-def _run_faults(rung: Any, place: str, context: Context, workflows: Mapping[str, Any]) -> Iterator[Fault]:
-    workflow = workflows.get(rung.run)
-    if workflow is None:
-        yield context.fault(
-            child(place, "run"), f"no workflow is called {rung.run!r}{_did_you_mean(rung.run, workflows)}"
-        )
-        return
-    given = rung.with_.source
-    for name in given:
-        if name not in workflow.inputs:
-            what = f"workflow {rung.run!r} has no input {name!r}{_did_you_mean(name, workflow.inputs)}"
-            yield context.fault(child(child(place, "with"), name), what)
-    for name in workflow.required:
-        if name not in given:
-            yield context.fault(child(place, "run"), f"workflow {rung.run!r} needs the input {name!r} under 'with'")
-
-
-def _workflow_faults(
-    workflow: Any,
-    path: str,
-    context: Context,
-    adapters: set[str],
-    actions: Mapping[str, Any],
-    kinds: Mapping[str, Adapter[Any]],
-) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for place, spec in workflow.placed(path):
-        if spec.name in seen:
-            yield context.fault(child(place, "name"), f"two tasks are called {spec.name!r}")
-        seen.add(spec.name)
-        if spec.use not in adapters:
-            what = f"no adapter is called {spec.use!r}{_did_you_mean(spec.use, adapters)}"
-            yield context.fault(child(place, "use"), what)
-            continue
-        known = actions if kinds[spec.use].act is None else kinds[spec.use].actions
-        if spec.do not in known:
-            what = f"{spec.use!r} cannot do {spec.do!r}{_did_you_mean(spec.do, known)}"
-            yield context.fault(child(place, "do"), what)

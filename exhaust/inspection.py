@@ -55,6 +55,7 @@ class Inspection:
         self._slowest = 0.0
         self._samples: deque[tuple[float, dict[str, dict[str, int]]]] = deque(maxlen=_SAMPLES)
         self._process = psutil.Process()
+        self.answering = asyncio.Event()
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told. The socket belongs to this process alone: one that was left behind is replaced."""
@@ -62,6 +63,7 @@ class Inspection:
         await runner.setup()
         try:
             await self._listen(runner)
+            self.answering.set()
             beat = asyncio.create_task(self._keep_beating(), name="beat")
             try:
                 await until.wait()

@@ -17,14 +17,14 @@ _TRY_AGAIN = 0.25
 async def leading(path: Path, until: asyncio.Event) -> AsyncIterator[Store | None]:
     """Open the store at `path` once nobody else holds it; None if told to stop before that."""
     with contextlib.ExitStack() as stack:
-        while not until.is_set():
+        store = None
+        while store is None and not until.is_set():
             try:
-                yield stack.enter_context(Store(path))
-                return
+                store = stack.enter_context(Store(path))
             except LockedError:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(until.wait(), _TRY_AGAIN)
-        yield None
+        yield store
 
 
 class Led:

@@ -15,9 +15,15 @@ class Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        fields = "".join(f" {name}={clean(str(value), _MOST)}" for name, value in vars(record).items() if name not in _OWN)
+        fields = "".join(
+            f" {name}={clean(str(value), _MOST)}" for name, value in vars(record).items() if name not in _OWN
+        )
         line = f"{moment} {record.levelname.lower()} {record.name}: {clean(record.getMessage(), _MOST)}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # What was raised may quote what came from outside: no line of it may pass for one of ours.
+        story = self.formatException(record.exc_info).splitlines()
+        return "\n".join([line, *(f"  {clean(told, _MOST)}" for told in story)])
 
 
 def configure(level: int = logging.INFO) -> None:

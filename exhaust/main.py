@@ -1,10 +1,8 @@
 """The composition root: the only module that knows the components, and hands each what it needs."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import activator.service
 import analyzers.service
@@ -28,6 +26,9 @@ from exhaust.running import COMPONENTS, opened_broker, run_services
 from exhaust.service import Service, Station
 from exhaust.signing import Keys
 from orchestrator.workflows import Workflow
+
+# What people read may come some milliseconds later; what heals may not.
+_READERS_GIVE_WAY = 10
 
 CATALOGUE = Catalogue(EMITTERS, ANALYZERS, ADAPTERS, ACTIONS, Rule, Workflow)
 
@@ -75,7 +76,9 @@ def kept_services(configuration: Configuration) -> list[KeptService]:
 
 async def run(components: Sequence[str], configuration: Configuration) -> int:
     """Run components in this process until told to stop."""
-    async with opened_broker(configuration, "-".join(components) if len(components) == 1 else "all") as broker:
+    if list(components) == ["collector"]:
+        os.nice(_READERS_GIVE_WAY)
+    async with opened_broker(configuration, components[0] if len(components) == 1 else "all") as broker:
         keys = Keys(configuration.state / "keys")
         station = Station(configuration.host, configuration.state, SystemClock(), broker, keys)
         services = [compose(component, configuration, station) for component in components]

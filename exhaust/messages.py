@@ -216,7 +216,7 @@ class Codec:
         """Raise MessageError for anything that is not one of our messages."""
         try:
             return cls._decoder.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise MessageError(f"the body is no message of ours: {exc}") from exc
 
 

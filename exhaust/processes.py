@@ -1,6 +1,7 @@
 """Processes by pid and start time: spawned without fork, watched by pidfd, never taken for a later one of that pid."""
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -26,8 +27,10 @@ class Process:
         """Return a pidfd that becomes readable at its end, or None if it has ended already."""
         try:
             fd = os.pidfd_open(self.pid)
-        except OSError:
-            return None
+        except OSError as exc:
+            if exc.errno in (errno.ESRCH, errno.EINVAL):  # nobody there, or a thread
+                return None
+            raise
         if self.alive:  # asked after opening, so that the descriptor is surely this process's
             return fd
         os.close(fd)
@@ -35,10 +38,13 @@ class Process:
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
-    """Return state letter and start time. The name may hold spaces and parentheses: fields count from the last `)`."""
+    """Return state letter and start time, None if nobody has this pid. Raises OSError where that cannot be known.
+
+    The name may hold spaces and parentheses: fields count from the last `)`.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return None
     fields = text[text.rindex(b")") + 2 :].split()
     return fields[0].decode(), int(fields[19])
@@ -85,7 +91,12 @@ def spawn(
         setsigmask=(),
         setsigdef=[number for number in every if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33)],
     )
-    found = _stat(pid)
+    try:
+        found = _stat(pid)
+    except OSError:  # a process that nobody can tell from a later one must not stay behind
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     return Process(pid, found[1] if found else 0)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from exhaust.client import Client
 from exhaust.rendering import chain_lines, fit, item_lines, status_lines
 
-_WELL = frozenset(("ready", "standby"))
+_WELL = frozenset(("ready", "leading", "standby"))
 
 
 async def run_status(client: Client, as_json: bool, out: TextIO | None = None) -> int:

@@ -29,11 +29,12 @@ def span(seconds: Any) -> str:
     """Return a duration's two leading parts: `250ms`, `1.4s`, `3m12s`, `2d4h`."""
     if not isinstance(seconds, int | float) or not -1e12 < seconds < 1e12:
         return "-"
-    if seconds < 1:
+    # The bounds are where rounding would reach the next unit.
+    if seconds < 0.9995:
         return f"{max(0.0, seconds) * 1000:.0f}ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
-    whole = int(seconds)
+    whole = round(seconds)
     place = next(i for i, (size, _) in enumerate(_SPANS) if whole >= size)
     (size, unit), (smaller, part) = _SPANS[place], _SPANS[place + 1]
     rest = whole % size // smaller
@@ -205,4 +206,4 @@ def _wrapped(text: str, width: int) -> Iterable[str]:
         end = space if space > 0 else end
         yield text[:end].rstrip()
         text = text[end:].lstrip()
-    yield text
+    yield text.rstrip()

@@ -2,6 +2,7 @@
 
 from exhaust.broker.interface import Binding, Queue
 from exhaust.messages import (
+    TERMINAL,
     Activation,
     Batch,
     Command,
@@ -55,8 +56,13 @@ def address(message: Message) -> tuple[str, str]:
         case Decision():
             return JOURNAL, f"decision.{word(message.rule)}"
         case ExecutionEvent():
-            return JOURNAL, f"execution.{word(message.workflow)}"
+            return JOURNAL, f"execution.{word(message.workflow)}.{_stage(message)}"
     raise TypeError(f"{type(message).__name__} has no address")
+
+
+def _stage(event: ExecutionEvent) -> str:
+    """Tell apart what only people read from the end of a run, which the activator waits for."""
+    return "task" if event.task else "ended" if event.state in TERMINAL else "running"
 
 
 def _queue(component: str, exchange: str, *patterns: str) -> Queue:
@@ -78,6 +84,7 @@ def agent_queue(host: str) -> Queue:
 QUEUES: dict[str, tuple[Queue, ...]] = {
     "collector": (
         _queue("collector", TELEMETRY, "#"),
+        _queue("collector", BACKLOG, "#"),
         _queue("collector", KNOWLEDGE, "fact.#"),
         _queue("collector", JOURNAL, "#"),
     ),
@@ -88,7 +95,7 @@ QUEUES: dict[str, tuple[Queue, ...]] = {
     ),
     "activator": (
         _queue("activator", KNOWLEDGE, "fact.#"),
-        _queue("activator", JOURNAL, "execution.#"),
+        _queue("activator", JOURNAL, "execution.*.ended"),
     ),
     "orchestrator": (
         _queue("orchestrator", ACTIVATIONS, "#"),

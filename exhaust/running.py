@@ -10,7 +10,7 @@ from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Broker, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.configuration import Configuration
-from exhaust.errors import ExhaustError
+from exhaust.errors import BrokerError, ExhaustError
 from exhaust.inspection import Inspection
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue
 from exhaust.service import Service, Station, serve, stop_on_signals
@@ -23,8 +23,11 @@ STUCK = 70
 
 @contextlib.asynccontextmanager
 async def opened_broker(configuration: Configuration, name: str) -> AsyncIterator[Broker]:
-    """Open the broker that is configured; connecting goes on in the background."""
-    if configuration.embedded:
+    """Open the broker that is configured; connecting goes on in the background.
+
+    The helper has privilege and so no network: it gets one that reaches nobody.
+    """
+    if configuration.embedded or name == "helper":
         async with Embedded() as embedded:
             yield embedded
     else:
@@ -55,7 +58,7 @@ async def run_services(
         about={"restarts": int(os.environ.get("EXHAUST_RESTARTS", "0"))},
     )
     log.info("started", extra={"components": ",".join(components), "pid": os.getpid()})
-    declaring = asyncio.create_task(broker.declare(*topology(configuration)), name="declare")
+    declaring = asyncio.create_task(_declare(broker, configuration), name="declare")
     guard = asyncio.create_task(_stop_when_stuck(broker, until), name="stuck")
     try:
         await serve([*services, inspection], until)
@@ -70,6 +73,13 @@ async def run_services(
             task.cancel()
     log.info("stopped", extra={"components": ",".join(components)})
     return STUCK if isinstance(broker, RabbitMQ) and broker.stuck.is_set() else 0
+
+
+async def _declare(broker: Broker, configuration: Configuration) -> None:
+    try:
+        await broker.declare(*topology(configuration))
+    except BrokerError as exc:
+        log.error("exchanges and queues are not as they ought to be", extra={"error": str(exc)})
 
 
 async def _stop_when_stuck(broker: Broker, until: asyncio.Event) -> None:

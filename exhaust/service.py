@@ -1,10 +1,10 @@
 """The life of a service, written once: run until told, drain within a deadline, leave the process."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from exhaust.broker.interface import Broker
 from exhaust.clock import Clock
+from exhaust.errors import ExhaustError
 from exhaust.signing import Keys
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,14 @@ async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_with
     stopped = asyncio.create_task(until.wait(), name="until")
     tasks = [asyncio.create_task(service.run(until), name=service.name) for service in services]
     try:
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        first, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         until.set()
         done, hung = await asyncio.wait(tasks, timeout=drain_within)
-        for task in done:
+        failed = [task for task in done if task.cancelled() or task.exception()]
+        failed.sort(key=lambda task: task not in first)  # what failed first is why we stop
+        for task in failed[1:]:
+            log.error("failed while stopping", extra={"service": task.get_name()})
+        for task in failed:
             task.result()
         if hung:
             names = ", ".join(task.get_name() for task in hung)
@@ -88,8 +93,16 @@ def run_to_exit(main: Awaitable[int]) -> None:
 
     async def guarded() -> None:
         code = 70
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             code = await main
+        except asyncio.CancelledError:
+            log.error("cancelled")
+        except ExhaustError as exc:
+            log.error("stopped by a fault", extra={"error": str(exc)})
+            code = 1
+        except Exception:
+            log.exception("stopped by a fault of ours")
+        sys.stdout.flush()
         logging.shutdown()
         os._exit(code)
 

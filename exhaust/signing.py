@@ -9,7 +9,8 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -77,7 +78,7 @@ class Verifier:
     """The public keys that one reader accepts, by the kind of message that each may sign."""
 
     def __init__(self, keys: Mapping[str, Ed25519PublicKey]) -> None:
-        self._keys = {payload_type(kind): key for kind, key in keys.items()}
+        self._keys = {payload_type(kind): (key, fingerprint(key)) for kind, key in keys.items()}
 
     def open(self, body: bytes) -> AnyMessage:
         """Return the message inside. Raise ForgeryError if it is not signed by the one key accepted for its kind."""
@@ -85,13 +86,16 @@ class Verifier:
             raise MessageError(f"an envelope of {len(body)} bytes is refused: at most {MOST_BYTES}")
         try:
             envelope = _envelopes.decode(body)
-            payload = base64.b64decode(envelope.payload, validate=True)
-            signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
-        except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as exc:
+            payload = _decoded(envelope.payload)
+            (given,) = envelope.signatures
+            signature = _decoded(given.sig)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
             raise MessageError(f"the body is no signed envelope: {exc}") from exc
-        key = self._keys.get(envelope.payload_type)
+        key, name = self._keys.get(envelope.payload_type, (None, ""))
         if key is None:
             raise ForgeryError(f"nobody may sign '{envelope.payload_type[:80]}' for this reader")
+        if given.keyid != name:
+            raise ForgeryError(f"a '{envelope.payload_type}' names another key than the one that must sign it")
         try:
             key.verify(signature, _signed_bytes(envelope.payload_type, payload))
         except InvalidSignature as exc:
@@ -102,6 +106,14 @@ class Verifier:
         return message
 
 
+def _decoded(text: str) -> bytes:
+    """Return what base64 says. Raise ValueError where the same could be said otherwise: nothing unsigned may vary."""
+    decoded = base64.b64decode(text, validate=True)
+    if base64.b64encode(decoded).decode() != text:
+        raise ValueError("base64 with stray bits")
+    return decoded
+
+
 class Keys:
     """The installation's key files: `<role>.key` (owner only) and `<role>.pub`, made where they are missing."""
 
@@ -109,36 +121,51 @@ class Keys:
         self._folder = folder
 
     def signer(self, role: str) -> Signer:
-        """Return the role's private key, made now if there is none."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{role}.key"
-        if not path.exists():
-            _write_once(
-                path, Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-            )
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigurationError(
-                [f"{path}: others may read this key: chmod 600 it, or remove it to have a new one"]
-            )
-        key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
-        public = self._folder / f"{role}.pub"
-        if not public.exists():
-            _write_once(public, key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex().encode())
-        return Signer(key)
+        """Return the role's private key, made now if there is none. Raises ConfigurationError if it cannot be used."""
+        path, public = self._folder / f"{role}.key", self._folder / f"{role}.pub"
+        with _told(path):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                _write_once(
+                    path, Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+                )
+            if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigurationError(
+                    [f"{path}: others may read this key: chmod 600 it, or remove it and {public.name} to have new ones"]
+                )
+            key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        with _told(public):
+            if not public.exists():
+                _write_once(public, key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex().encode())
+        signer = Signer(key)
+        if fingerprint(self.public(role)) != signer.fingerprint:
+            raise ConfigurationError([f"{public}: is not of the key beside it: remove it to have it made anew"])
+        return signer
 
     def public(self, role: str) -> Ed25519PublicKey:
-        """Return the role's public key, making the pair if there is none."""
+        """Return the role's public key, making the pair if there is none; raises as `signer` does."""
         path = self._folder / f"{role}.pub"
-        if not path.exists():
-            self.signer(role)
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text().strip()))
+        with _told(path):
+            if not path.exists():
+                self.signer(role)
+            return Ed25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text().strip()))
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError([f"{path}: the key cannot be read or made: {exc.strerror}"]) from exc
+    except ValueError as exc:
+        raise ConfigurationError([f"{path}: is no key: remove it to have a new one"]) from exc
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Write a whole file that only its owner can read; of several processes that try at once, the first one's stays."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_bytes(content)
-    with contextlib.suppress(FileExistsError):
-        path.hardlink_to(fresh)
-    fresh.unlink()
+    """Write a whole file that only its owner can read; of several that try at once, the first one's stays."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as fresh:
+        fresh.write(content)
+        fresh.flush()
+        os.fsync(fresh.fileno())  # half a key would keep every service from starting
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(fresh.name)

@@ -5,6 +5,7 @@ the mark that it was seen and what is sent because of it are one transaction. A 
 lock beside the file; each time it is taken the epoch rises by one.
 """
 
+import contextlib
 import fcntl
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,23 +40,25 @@ class Store:
         self.epoch = 0
 
     def __enter__(self) -> Self:
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = self._path.with_suffix(".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._prepare()
-        except BlockingIOError as exc:
-            raise LockedError(f"{self._path} is in use by another process: stop it, or wait for it to end") from exc
-        except (OSError, sqlite3.Error) as exc:
-            raise StoreError(f"{self._path} cannot be opened: {exc}") from exc
+        with contextlib.ExitStack() as opened:
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = opened.enter_context(self._path.with_suffix(".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                opened.callback(self._db.close)
+                self._prepare()
+            except BlockingIOError as exc:
+                raise LockedError(f"{self._path} is in use by another process: stop it, or wait for it to end") from exc
+            except (OSError, sqlite3.Error) as exc:
+                raise StoreError(f"{self._path} cannot be opened: {exc}") from exc
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._db.close()
-        self._lock.close()
+        self._opened.close()
 
     def _prepare(self) -> None:
         db = self._db
@@ -72,21 +75,23 @@ class Store:
     def rows(self, prefix: str = "", *, newest_first: bool = False) -> Iterator[tuple[str, bytes]]:
         """Yield the state under a prefix, in the order of the keys."""
         order = "DESC" if newest_first else "ASC"
-        found = self._db.execute(
-            f"SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key {order}",  # noqa: S608  order is ours
-            (prefix, prefix + "\U0010ffff"),
-        )
-        yield from found
+        with self._told("read"):
+            yield from self._db.execute(
+                f"SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key {order}",  # noqa: S608  is ours
+                (prefix, prefix + "\U0010ffff"),
+            )
 
     def get(self, key: str) -> bytes | None:
-        row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        with self._told("read"):
+            row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def seen(self, ids: Collection[str]) -> set[str]:
         """Return those of `ids` that a commit has marked as seen."""
         marks = ",".join("?" * len(ids))
-        found = self._db.execute(f"SELECT id FROM inbox WHERE id IN ({marks})", tuple(ids))  # noqa: S608  only marks
-        return {row[0] for row in found}
+        with self._told("read"):
+            found = self._db.execute(f"SELECT id FROM inbox WHERE id IN ({marks})", tuple(ids))  # noqa: S608  only marks
+            return {row[0] for row in found}
 
     def commit(
         self,
@@ -100,9 +105,7 @@ class Store:
 
         `seen` maps message ids to their time of receipt; a None under `keep` removes the key.
         """
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
+        with self._transaction() as db:
             numbers = [db.execute("INSERT INTO outbox (publication) VALUES (?)", (_encode(p),)).lastrowid for p in send]
             if seen:
                 db.executemany("INSERT OR IGNORE INTO inbox VALUES (?, ?)", seen.items())
@@ -113,22 +116,41 @@ class Store:
                     db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
             if sent:
                 db.executemany("DELETE FROM outbox WHERE n = ?", ((n,) for n in sent))
-            db.execute("COMMIT")
-        except sqlite3.Error as exc:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise StoreError(f"{self._path} cannot be written: {exc}") from exc
         return [n for n in numbers if n is not None]
 
     def unsent(self, after: int, most: int) -> list[tuple[int, Publication]]:
         """Return the oldest publications with a number above `after`."""
-        found = self._db.execute("SELECT n, publication FROM outbox WHERE n > ? ORDER BY n LIMIT ?", (after, most))
-        return [(n, _decode(body)) for n, body in found]
+        with self._told("read"):
+            found = self._db.execute("SELECT n, publication FROM outbox WHERE n > ? ORDER BY n LIMIT ?", (after, most))
+            return [(n, _decode(body)) for n, body in found]
 
     def backlog(self) -> int:
         """Return how many publications have no confirm yet."""
-        return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+        with self._told("read"):
+            return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
     def forget(self, *, before: float) -> None:
         """Drop the marks of messages that were received before then: none of them can come again."""
-        self._db.execute("DELETE FROM inbox WHERE received < ?", (before,))
+        with self._told("written"):
+            self._db.execute("DELETE FROM inbox WHERE received < ?", (before,))
+
+    @contextlib.contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        """Tell a failure of the disk or the file in our words."""
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise StoreError(f"{self._path} cannot be {done}: {exc}") from exc
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do all of it or nothing, whatever goes wrong."""
+        db = self._db
+        with self._told("written"):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")

@@ -4,7 +4,7 @@ import unicodedata
 
 
 def clean(text: str, most: int) -> str:
-    """Return `text` on one line with control and format characters escaped, cut to `most` characters with an ellipsis."""
+    """Return `text` on one line, control and format characters escaped, cut to `most` characters with an ellipsis."""
     shown = "".join(c if _plain(c) else c.encode("unicode_escape").decode() for c in text[: most + 1])
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 

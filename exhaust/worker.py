@@ -6,7 +6,6 @@ mark as seen, the state and the messages to send; then it acknowledges, publishe
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections import Counter
@@ -16,11 +15,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from exhaust.broker.interface import ACKNOWLEDGE, Broker, Delivery, Disposition, Publication, Queue, Reject
+from exhaust.broker.interface import ACKNOWLEDGE, REDELIVER, Broker, Delivery, Disposition, Publication, Queue, Reject
 from exhaust.clock import Clock
 from exhaust.errors import ForgeryError, MessageError, StoreError
 from exhaust.messages import Message
 from exhaust.outbox import Outbox
+from exhaust.routing import JOURNAL
 from exhaust.signing import Signer
 from exhaust.store import Store
 from exhaust.wire import pack, unpack
@@ -28,7 +28,7 @@ from exhaust.wire import pack, unpack
 log = logging.getLogger(__name__)
 
 _REMEMBER = 24 * 3600.0
-_LONGEST_NAP = 60.0
+_MOST_UNMARKED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +80,33 @@ class _Turn:
     seen: dict[str, float] = field(default_factory=dict)
     keep: dict[str, bytes | None] = field(default_factory=dict)
     send: list[Publication] = field(default_factory=list)
+    tell: list[Publication] = field(default_factory=list)
     perform: list[Perform] = field(default_factory=list)
 
     def take(self, effects: Iterable[Effect], signer: Signer | None) -> None:
-        for effect in effects:
+        """Add them all, or none where one of them cannot be encoded."""
+        for effect in [_encoded(effect, signer) for effect in effects]:
             match effect:
-                case Keep(key, None):
-                    self.keep[key] = None
                 case Keep(key, value):
-                    self.keep[key] = _encode(value)
+                    self.keep[key] = value
                 case Perform():
                     self.perform.append(effect)
-                case _:
-                    self.send.append(pack(effect, signer))
+                case Publication():
+                    (self.tell if effect.exchange == JOURNAL else self.send).append(effect)
+
+    @property
+    def publications(self) -> list[Publication]:
+        """What others wait for first, then what is only written down for people to read."""
+        return [*self.send, *self.tell]
+
+
+def _encoded(effect: Effect, signer: Signer | None) -> Keep | Perform | Publication:
+    match effect:
+        case Keep(key, value):
+            return Keep(key, None if value is None else _encode(value))
+        case Perform():
+            return effect
+    return pack(effect, signer)
 
 
 class Worker:
@@ -121,7 +135,10 @@ class Worker:
         self._unpack = unpack
         self._perform = perform
         self._outbox = Outbox(store, broker)
+        self._seen: dict[str, float] = {}
         self._rescheduled = asyncio.Event()
+        self._alarm = math.inf
+        self._fault: asyncio.Future[None] | None = None
         self._work: asyncio.TaskGroup | None = None
         self._busy = 0
         self._finished = asyncio.Event()
@@ -132,18 +149,34 @@ class Worker:
     async def run(self, until: asyncio.Event) -> None:
         """Work until told; then take no more, finish what is in flight, publish it, and return."""
         self._decider.recall(self._store.rows)
+        self._fault = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as self._work:
             outbox = self._work.create_task(self._outbox.run(), name="outbox")
+            faults = self._work.create_task(self._raise_fault(self._fault), name="handler")
             self._turn(self._decider.resume(self._clock.now()))
             timer = self._work.create_task(self._keep_time(), name="timer")
-            async with contextlib.AsyncExitStack() as consumers:
-                for queue in self._queues:
-                    await consumers.enter_async_context(self._broker.consume(queue, self.handle))
-                await until.wait()
+            await self._consume(until)
             timer.cancel()
             await self._finished.wait()
             await self._outbox.drained()
             outbox.cancel()
+            faults.cancel()
+
+    async def _consume(self, until: asyncio.Event) -> None:
+        """Consume all queues until told, and return when their last deliveries are handled."""
+        consuming: set[str] = set()
+
+        async def one(queue: Queue) -> None:
+            async with self._broker.consume(queue, self.handle):
+                consuming.add(queue.name)
+                await until.wait()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {queue.name: group.create_task(one(queue), name=queue.name) for queue in self._queues}
+            await until.wait()
+            for name, task in tasks.items():
+                if name not in consuming:  # a broker that is away is not waited for
+                    task.cancel()
 
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
@@ -157,20 +190,36 @@ class Worker:
 
     async def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         """Decide all that has arrived in one transaction; only what cannot be handled is rejected."""
+        if self._fault is not None and self._fault.done():
+            return [REDELIVER] * len(deliveries)
+        try:
+            return self._decide(deliveries)
+        except Exception as exc:
+            # The decider has gone on from what is stored: only a new start brings them together again.
+            if self._fault is not None:
+                self._fault.set_exception(exc)
+            raise
+
+    async def _raise_fault(self, fault: asyncio.Future[None]) -> None:
+        await fault
+
+    def _decide(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         received = self._clock.now()
         known = self._store.seen([delivery.id for delivery in deliveries])
         turn = _Turn()
         answers: list[Disposition] = []
         for delivery in deliveries:
-            if delivery.id in known or delivery.id in turn.seen:
+            if delivery.id in known or delivery.id in turn.seen or delivery.id in self._seen:
                 self.counts["duplicate"] += 1
                 answers.append(ACKNOWLEDGE)
                 continue
             try:
                 message = self._unpack(delivery)
-                effects = list(self._decider.handle(message, received))
             except MessageError as exc:
                 answers.append(self._refuse(delivery, exc))
+                continue
+            try:
+                turn.take(self._decider.handle(message, received), self._signer)
             except StoreError:
                 raise
             except Exception as exc:  # the one place: a fault of ours costs one message, not the service
@@ -180,7 +229,6 @@ class Worker:
                 self._decider.recall(self._store.rows)
                 answers.append(self._refuse(delivery, exc))
             else:
-                turn.take(effects, self._signer)
                 turn.seen[delivery.id] = received
                 answers.append(ACKNOWLEDGE)
         self._commit(turn)
@@ -193,21 +241,30 @@ class Worker:
 
     def _turn(self, effects: Iterable[Effect]) -> None:
         turn = _Turn()
-        turn.take(effects, self._signer)
+        turn.take(list(effects), self._signer)
         self._commit(turn)
 
     def _commit(self, turn: _Turn) -> None:
-        if turn.seen or turn.keep or turn.send:
-            numbers = self._store.commit(seen=turn.seen, keep=turn.keep, send=turn.send, sent=self._outbox.confirmed())
-            self._outbox.post(numbers, turn.send)
-            self.counts["handled"] += len(turn.seen)
-            self.counts["sent"] += len(turn.send)
+        """Make a turn durable, then send what follows from it.
+
+        Messages that nothing follows from are marked as seen with the next turn that is written anyway: were the mark
+        lost, nothing would follow from them again.
+        """
+        send = turn.publications
+        self._seen |= turn.seen
+        self.counts["handled"] += len(turn.seen)
+        if turn.keep or send or len(self._seen) >= _MOST_UNMARKED:
+            numbers = self._store.commit(seen=self._seen, keep=turn.keep, send=send, sent=self._outbox.confirmed())
+            self._seen = {}
+            self._outbox.post(numbers, send)
+            self.counts["sent"] += len(send)
         for perform in turn.perform:
             assert self._work is not None, "work is only asked for while running"  # noqa: S101  a fault of ours
             self._busy += 1
             self._finished.clear()
             self._work.create_task(self._do(perform.work))
-        self._rescheduled.set()
+        if self._decider.due < self._alarm:
+            self._rescheduled.set()
 
     async def _do(self, work: Any) -> None:
         assert self._perform is not None, "a decider that asks for work needs somebody who does it"  # noqa: S101
@@ -222,7 +279,7 @@ class Worker:
     async def _keep_time(self) -> None:
         forget = self._clock.now() + _REMEMBER / 24
         while True:
-            self._rescheduled.clear()
+            await asyncio.sleep(0)  # a decider that is due again and again must not keep others from running
             now = self._clock.now()
             if self._decider.due <= now:
                 self._turn(self._decider.tick(now))
@@ -230,6 +287,18 @@ class Worker:
                 self._store.forget(before=now - _REMEMBER)
                 forget = now + _REMEMBER / 24
             else:
-                nap = min(self._decider.due - now, _LONGEST_NAP)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._rescheduled.wait(), nap if math.isfinite(nap) else None)
+                self._alarm = min(self._decider.due, forget)
+                await self._nap()
+
+    async def _nap(self) -> None:
+        """Return at the alarm, or when something is due before it."""
+        self._rescheduled.clear()
+        waits = [
+            asyncio.ensure_future(self._rescheduled.wait()),
+            asyncio.ensure_future(self._clock.until(self._alarm)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from exhaust.language import Defined, define
-from exhaust.messages import Activation, Codec, ExecutionEvent, Fact, Sighting
+from exhaust.messages import Codec
 from exhaust.worker import Effect, Keep, Rows
-from orchestrator.run import Run
+from orchestrator.run import Entry, Run
 from orchestrator.workflows import Workflow
 
 NOTIFY = "notify"
@@ -59,11 +59,13 @@ class Journal:
         """Keep what the run starts with."""
         yield Keep(f"definition/{run.definition}", run.source)
         yield Keep(f"active/{run.id}", run.definition)
-        yield from self.add(run, run.activation)
+        yield self.add(run, run.activation)
 
-    def add(self, run: Run, entry: Activation | ExecutionEvent | Fact | Sighting) -> Iterator[Effect]:
-        yield Keep(f"journal/{run.id}/{run.entries:06d}", entry)
+    def add(self, run: Run, entry: Entry) -> Effect:
+        """Add to a run's journal, and to the run."""
+        row = Keep(f"journal/{run.id}/{run.entries:06d}", entry)
         run.fold(entry)
+        return row
 
     def leave(self, run: Run) -> Effect:
         """Nothing more can come of it."""

@@ -46,6 +46,7 @@ class Run:
     handling_failure: bool = False
     deadline: float = 0.0
     began: float = 0.0
+    verifying_since: float = 0.0
     verify_until: float = 0.0
     ended: float = 0.0
     mutated: float | None = None
@@ -166,6 +167,7 @@ class Run:
             self.began, self.deadline = event.time, event.deadline or event.time
         if event.state == "verifying":
             verify = self.workflow.verify
+            self.verifying_since = event.time
             self.verify_until = event.time + verify.settle + verify.within + verify.hold
         if isinstance(event.output, dict) and "tasks" in event.output:
             self.tasks_ended = event.output["tasks"]

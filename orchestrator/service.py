@@ -13,7 +13,9 @@ from exhaust.signing import Verifier, fingerprint
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Worker
-from orchestrator.conductor import Conductor, Doing, Done, Hosts
+from orchestrator.conductor import Conductor
+from orchestrator.journal import Journal
+from orchestrator.reach import Doing, Done, Hosts, Reach
 from orchestrator.workflows import Workflow
 
 Adapters = Mapping[str, tuple[Adapter[Any], Settings]]
@@ -31,7 +33,7 @@ def service(
     keys = station.keys
     plugins = {name: plugin for name, (plugin, _) in adapters.items()}
     audience = fingerprint(keys.public("agent"))
-    conductor = Conductor(workflows, plugins, hosts, lists, store.epoch, audience)
+    conductor = Conductor(Journal(workflows), Reach(plugins, hosts, lists, store.epoch, audience))
     verifier = Verifier(
         {
             "activation/1": keys.public("activator"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue  # noqa: E402
-from exhaust.broker.rabbitmq import RabbitMQ  # noqa: E402
+from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue
+from exhaust.broker.rabbitmq import RabbitMQ
 
 
 async def main(url: str) -> None:

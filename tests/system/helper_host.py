@@ -35,6 +35,7 @@ service.start: {}
 service.stop: {}
 service.restart: {service: [shop, gone]}
 test.mark: {}
+test.fault: {}
 test.rare: {rate: 2/h}
 """
 
@@ -59,6 +60,10 @@ async def hang(params: Any, tools: Tools) -> Outcome:
     raise AssertionError
 
 
+async def fail(params: Any, tools: Tools) -> Outcome:
+    raise ZeroDivisionError
+
+
 async def restart_then_hang(params: Any, tools: Tools) -> Outcome:
     await ACTIONS["service.restart"].act(params, tools)
     return await hang(params, tools)
@@ -68,6 +73,7 @@ _RESTART = ACTIONS["service.restart"]
 USUAL: dict[str, Action[Any]] = {
     **ACTIONS,
     "test.mark": Action("test.mark", Mark, mark),
+    "test.fault": Action("test.fault", Mark, fail),
     "test.rare": Action("test.rare", Mark, mark),
 }
 CRASHING = {
@@ -137,11 +143,13 @@ class Host:
                 until.set()
 
     @contextlib.contextmanager
-    def helper_process(self, *services: KeptService, crash: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+    def helper_process(
+        self, *services: KeptService, crash: str = "", stderr: int | None = None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
         """Run a helper in a process of its own, which is killed at the end; `crash` is where its restart hangs."""
         (self.state / "kept.json").write_bytes(msgspec.json.encode(services))
         argv = [sys.executable, "-m", "tests.system.helper_host", str(self.state), crash]
-        with subprocess.Popen(argv, cwd=ROOT) as process:
+        with subprocess.Popen(argv, cwd=ROOT, stderr=stderr) as process:
             try:
                 yield process
             finally:
@@ -151,7 +159,7 @@ class Host:
         async with asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(OSError):
-                    return await asyncio.open_unix_connection(str(self.station.sockets / "helper.sock"))
+                    return await asyncio.open_unix_connection(str(self.station.sockets / "helper.commands"))
                 await asyncio.sleep(0.01)
 
     async def ask_sealed(self, *envelopes: bytes) -> list[Answer]:
@@ -175,7 +183,7 @@ class Host:
         """Listen as the emitter of services does; what is given returns the next record that is announced."""
         self.station.sockets.mkdir(exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-            listener.bind(str(self.station.sockets / "service.sock"))
+            listener.bind(str(self.station.sockets / "service.news"))
             listener.setblocking(False)
 
             async def following() -> Record:
@@ -189,7 +197,7 @@ class Host:
         for path in (self.state / "services").glob("*.json"):
             record = self.record(path.stem)
             if record.pid and self.running(path.stem):
-                os.kill(record.pid, signal.SIGKILL)
+                os.killpg(record.pid, signal.SIGKILL)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -14,6 +14,14 @@ import pytest
 
 from tests.system.helper_host import SHOP, Host, until
 
+AS_NOBODY = """
+import os, socket, sys
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect(sys.argv[1])
+    print(s.recv(1))
+"""
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
@@ -110,6 +118,13 @@ async def test_noise_is_refused_and_does_no_harm(host: Host, noise: bytes) -> No
     assert helper.counts["unusable"] == 1
 
 
+async def test_a_fault_of_an_action_costs_its_command_only(host: Host) -> None:
+    async with host.helper():
+        answer = await host.ask(host.command("test.fault", {"file": "x"}))
+        assert (await host.ask(host.mark())).state == "succeeded"
+    assert (answer.state, answer.reason) == ("indeterminate", "fault")
+
+
 async def test_a_frame_too_large_ends_only_its_connection(host: Host) -> None:
     async with host.helper():
         reader, writer = await host.connect()
@@ -154,7 +169,7 @@ async def test_a_rate_is_counted_across_restarts(host: Host) -> None:
 async def test_the_socket_is_for_its_owner_only(host: Host) -> None:
     async with host.helper() as helper:
         await host.ask(host.mark())
-        mode = (host.station.sockets / "helper.sock").stat().st_mode
+        mode = (host.station.sockets / "helper.commands").stat().st_mode
         reader, writer = await host.connect()
         await until(lambda: helper.status()["separation"] == "none")
         writer.close()
@@ -165,13 +180,11 @@ async def test_the_socket_is_for_its_owner_only(host: Host) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 async def test_another_user_is_turned_away_even_where_the_socket_is_open(host: Host) -> None:
     async with host.helper() as helper:
-        for path in (*host.station.sockets.parents, host.station.sockets, host.station.sockets / "helper.sock"):
+        for path in (*host.station.sockets.parents, host.station.sockets, host.station.sockets / "helper.commands"):
             if path.is_relative_to(host.state.parent.parent):
                 path.chmod(0o777)
-        connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(host.station.sockets)!r} + '/helper.sock'); print(s.recv(1))"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", connect, user=65_534, stdout=subprocess.PIPE
-        )
+        argv = (sys.executable, "-c", AS_NOBODY, str(host.station.sockets / "helper.commands"))
+        process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         said, _ = await process.communicate()
     assert said == b"b''\n"
     assert helper.counts == {"stranger": 1}
@@ -179,16 +192,15 @@ async def test_another_user_is_turned_away_even_where_the_socket_is_open(host: H
 
 async def test_a_second_helper_does_not_take_the_socket(host: Host) -> None:
     async with host.helper():
-        with pytest.raises(ExceptionGroup, match="unhandled"):
-            async with host.helper():
-                pass
+        with host.helper_process(stderr=subprocess.PIPE) as second:
+            _, said = await asyncio.to_thread(second.communicate)
+        assert b"is in use by another process" in said
         assert (await host.ask(host.mark())).state == "succeeded"
 
 
 async def test_a_helper_that_is_told_to_stop_finishes_what_is_under_way(host: Host) -> None:
     async with host.helper(SHOP):
-        reader, writer = await host.connect()
-        writer.close()
+        (await host.connect())[1].close()
         command = host.command("service.restart", {"service": "shop"})
         asking = asyncio.create_task(host.ask(command))
         await until(lambda: host.record().exit is not None or asking.done())

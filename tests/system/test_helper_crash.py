@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from agents.channel import frame
+from agents.helper import Helper
 from exhaust.messages import Command
-from tests.system.helper_host import SHOP, Host, until
+from tests.system.helper_host import SHOP, USUAL, Host, until
 
 
 @pytest.fixture
@@ -37,6 +38,20 @@ async def test_an_effect_cut_short_is_indeterminate_and_never_begun_again(host: 
     assert (answer.state, answer.reason) == ("indeterminate", "interrupted")
     assert answer.started is not None
     assert (again, host.marks) == (answer, 1)
+
+
+async def test_a_helper_that_is_cut_off_says_of_what_it_did_that_nobody_knows(host: Host) -> None:
+    command = host.command("test.mark", {"file": str(host.state / "marks"), "hang": True})
+    running = asyncio.create_task(Helper(host.station, host.policy, actions=USUAL).run(asyncio.Event()))
+    writer = await begin(host, command)
+    await until(lambda: host.marks == 1)
+    running.cancel()
+    await asyncio.wait([running])
+    writer.close()
+    async with host.helper():
+        answer = await host.ask(command)
+    assert (answer.state, answer.reason, host.marks) == ("indeterminate", "interrupted", 1)
+    assert answer.ended is not None
 
 
 async def test_a_restart_cut_short_after_the_start_is_settled_by_looking(host: Host) -> None:

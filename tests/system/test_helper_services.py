@@ -16,7 +16,9 @@ from exhaust.processes import find
 from exhaust.store import Store
 from tests.system.helper_host import SHOP, Host, until
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)"
+)
 
 
 @pytest.fixture
@@ -153,7 +155,9 @@ async def test_a_program_that_is_not_there_fails_the_start_and_nothing_else(host
     assert answer.reason == "service 'shop': '/nonexistent/program' cannot be started: No such file or directory"
 
 
-@pytest.mark.parametrize("bad", [KeptService("../x", ("/bin/true",)), KeptService("x", ("true",)), KeptService("x", ())])
+@pytest.mark.parametrize(
+    "bad", [KeptService("../x", ("/bin/true",)), KeptService("x", ("true",)), KeptService("x", ())]
+)
 def test_a_service_that_cannot_be_kept_is_refused_from_the_start(host: Host, bad: KeptService) -> None:
     with pytest.raises(ConfigurationError):
         Helper(host.station, host.policy, [bad])

@@ -55,7 +55,7 @@ class Host:
 
     def announce(self, text: bytes) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(text, str(self.state / "run" / "service.sock"))
+            sender.sendto(text, str(self.state / "run" / "service.news"))
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ async def test_announcements_that_mean_nothing_here_are_passed_over(host: Host) 
 
 
 async def test_the_socket_is_the_owners_alone_and_a_stale_one_is_replaced(host: Host) -> None:
-    path = host.state / "run" / "service.sock"
+    path = host.state / "run" / "service.news"
     for _ in range(2):
         async with observed(host.state, KEPT) as records:
             await records.next()

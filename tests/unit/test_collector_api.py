@@ -1,4 +1,4 @@
-"""The collector over HTTP, as a service on the embedded broker: what it answers, and to whom."""
+"""What the collector answers over HTTP."""
 
 import asyncio
 import contextlib
@@ -11,81 +11,11 @@ import aiohttp
 import msgspec
 import pytest
 
-from collector.access import make_token
-from collector.service import Collector, loopback
 from exhaust.broker.embedded import Embedded
-from exhaust.clock import VirtualClock
-from exhaust.errors import ConfigurationError
-from exhaust.messages import Batch, Decision, ExecutionEvent, ExecutionState, Fact, Message, Reason
+from exhaust.broker.interface import Handler, Queue
+from exhaust.messages import Batch, Message
 from exhaust.routing import EXCHANGES, QUEUES
-from exhaust.service import Station
-from exhaust.signing import Keys
-from exhaust.wire import pack
-
-BATCH = "0190163d-8694-739b-aea5-966c26f8ad91"  # of 1718360049.3
-T = 1718360049.3
-
-
-def _event(n: int, state: ExecutionState, **more: Any) -> ExecutionEvent:
-    return ExecutionEvent(
-        id=f"v{n}", time=T + 0.008 + n / 1000, execution="x1", workflow="restart-service", definition="abc",
-        state=state, **more,
-    )  # fmt: skip
-
-
-CHAIN: list[Message] = [
-    Fact(
-        id="e1", time=T + 0.004, causes=(f"{BATCH}#0",), name="service.down", host="web-01", labels={"service": "shop"},
-        episode="e1", state="open", reason="asserted", severity="critical", since=T, valid_until=T + 90,
-        summary="shop is dead", evidence=[{"time": T, "service": "shop", "state": "dead"}],
-    ),
-    Decision(
-        id="d1", time=T + 0.006, causes=("e1",), rule="restart", rung=0, cause="e1", outcome="fired", host="web-01",
-        execution="x1", reasons=[Reason("mode", "auto", "auto")],
-    ),
-    _event(0, "pending", host="web-01", rule="restart", rung=0, mode="auto", cause="e1"),
-    _event(1, "running", started=T + 0.009),
-    _event(2, "running", task="restart"),
-    _event(3, "succeeded", task="restart", output={"pid": 7}),
-    _event(4, "succeeded"),
-    _event(5, "succeeded", verdict="recovered"),
-    Fact(
-        id="c1", time=T + 0.0115, causes=(f"{BATCH}#1",), name="service.down", host="web-01",
-        labels={"service": "shop"}, episode="e1", state="closed", reason="cleared", severity="critical", since=T, valid_until=T + 90,
-    ),
-]  # fmt: skip
-
-
-class System:
-    """A running collector and a client that knows its token."""
-
-    def __init__(self, state: Path) -> None:
-        self.broker = Embedded()
-        self.state = state
-        station = Station("here", state, VirtualClock(T + 1), self.broker, Keys(state / "keys"))
-        self.collector = Collector(station, "127.0.0.1:0")
-        self.until = asyncio.Event()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["System"]:
-        async with self.broker, asyncio.TaskGroup() as tasks:
-            await self.broker.declare(EXCHANGES, QUEUES["collector"])
-            tasks.create_task(self.collector.run(self.until))
-            await asyncio.wait_for(self.collector.answering.wait(), 5)
-            token = (self.state / "token").read_text().strip()
-            base = f"http://127.0.0.1:{self.collector.port}"
-            async with aiohttp.ClientSession(base, headers={"Authorization": f"Bearer {token}"}) as self.http:
-                yield self
-            self.until.set()
-
-    async def tell(self, *messages: Message) -> None:
-        for message in messages:
-            await asyncio.wait_for(self.broker.publish(pack(message)), 5)
-
-    async def get(self, path: str, status: int = 200, **headers: str) -> Any:
-        async with self.http.get(path, headers=headers) as answer:
-            assert answer.status == status, await answer.text()
-            return msgspec.json.decode(await answer.read())
+from tests.unit.collector_system import BATCH, CHAIN, System, T
 
 
 @pytest.fixture
@@ -192,95 +122,6 @@ async def test_status_shows_the_whole_at_a_glance(system: System) -> None:
     assert status["components"]["collector"]["lag"] == 1.0
 
 
-async def test_every_route_but_two_refuses_who_has_no_token(system: System) -> None:
-    app = system.collector.app
-    assert app is not None
-    paths = {route.resource.canonical for route in app.router.routes() if route.resource}
-    assert len(paths) >= 11
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{system.collector.port}") as nobody:
-        for path in {path.replace("{id}", "e1") for path in paths} | {"/", "/nothing", "/api/v1/../status"}:
-            for method in ("GET", "POST", "DELETE"):
-                async with nobody.request(method, path) as answer:
-                    free = 200 if method == "GET" else 405
-                    expected = free if path in ("/healthz", "/readyz") else 401
-                    assert answer.status == expected, f"{method} {path}"
-
-
-@pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Bearer x", "Basic {token}", "{token}", "Bearer {token}x", "Bearer é"]
-)
-async def test_only_the_whole_token_opens(system: System, header: str) -> None:
-    token = (system.state / "token").read_text().strip()
-    answer = await system.get("/status", 401, Authorization=header.format(token=token))
-    assert answer["title"] == "Unauthorized"
-
-
-@pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil:{port}", "[::1]"])
-async def test_the_name_of_another_host_is_refused(system: System, host: str) -> None:
-    name = host.format(port=system.collector.port)
-    await system.get("/status", 421, Host=name)
-    await system.get("/healthz", 421, Host=name)
-
-
-async def test_its_own_names_are_taken(system: System) -> None:
-    for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
-        await system.get("/status", Host=f"{name}:{system.collector.port}")
-
-
-async def test_other_origins_are_refused_and_no_header_lets_them_in(system: System) -> None:
-    for origin in ("http://evil.example", "null", ""):
-        await system.get("/status", 403, Origin=origin)
-    async with system.http.get("/status", headers={"Origin": f"http://localhost:{system.collector.port}"}) as answer:
-        assert answer.status == 200
-        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
-
-
-async def test_every_answer_carries_the_guarding_headers(system: System) -> None:
-    for path, given in (("/status", {}), ("/healthz", {}), ("/nothing", {}), ("/status", {"Host": "evil"})):
-        async with system.http.get(path, headers=given) as answer:
-            assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            assert answer.headers["Cache-Control"] == "no-store"
-            assert answer.headers["Content-Security-Policy"] == "default-src 'none'"
-            assert answer.headers["Server"] == "exhaust"
-            if answer.status != 200:
-                assert answer.content_type == "application/problem+json"
-
-
-async def _raw(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(request)
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(reader.read(65536), 5)
-        return b""
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def test_what_is_no_http_is_told_no_version(system: System) -> None:
-    answer = await _raw(system.collector.port, b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.")
-    assert b" 400 " in answer.splitlines()[0]
-    assert b"iohttp" not in answer
-    assert b"Python" not in answer
-
-
-async def test_bodies_that_are_too_large_or_packed_are_refused(system: System) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(80):
-            yield b"x" * 1024
-
-    for data, extra, status in (
-        (b"x" * 65537, {}, 413),
-        (chunks(), {}, 413),
-        (b"x", {"Content-Encoding": "gzip"}, 415),
-    ):
-        async with system.http.post("/api/v1/facts", data=data, headers=extra) as answer:
-            assert answer.status == status
-
-
 async def test_followers_get_each_message_as_it_arrives(system: System) -> None:
     async with system.http.get("/api/v1/stream?kind=decision&kind=execution") as answer:
         assert await answer.content.readline() == b": following\n"
@@ -322,6 +163,31 @@ async def test_readiness_is_the_brokers_and_the_stores(system: System) -> None:
     assert (await system.get("/status"))["open_facts"] == 0
 
 
+class Away(Embedded):
+    """A broker that has not answered yet."""
+
+    @property
+    def connected(self) -> bool:
+        return False
+
+    @contextlib.asynccontextmanager
+    async def consume(self, queue: Queue, handler: Handler, *, prefetch: int = 256) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+
+async def test_with_the_broker_away_from_the_start_it_answers_what_it_knows(tmp_path: Path) -> None:
+    async with System(tmp_path).running() as first:
+        await first.tell(*CHAIN)
+    second = System(tmp_path, Away())
+    task = asyncio.create_task(second.collector.run(second.until))
+    async with second.asked():
+        assert items(await second.get("/api/v1/facts")) == ["e1"]
+        assert await second.get("/readyz", 503) == {"broker": False, "store": True}
+    task.cancel()
+    await asyncio.wait((task,))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a store that is locked leaves its file
 async def test_a_standby_waits_for_the_lock_and_then_answers(system: System) -> None:
     standby = System(system.state)
@@ -334,34 +200,3 @@ async def test_a_standby_waits_for_the_lock_and_then_answers(system: System) -> 
         system.until.set()
         await asyncio.wait_for(standby.collector.answering.wait(), 5)
         standby.until.set()
-
-
-def test_a_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
-    token = make_token(tmp_path / "token")
-    assert len(token) == 43
-    assert make_token(tmp_path / "token") == token
-    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["token"]
-
-
-def test_a_token_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path) -> None:
-    make_token(tmp_path / "token")
-    (tmp_path / "token").chmod(0o640)
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        make_token(tmp_path / "token")
-    (tmp_path / "token").chmod(0o600)
-    (tmp_path / "token").write_text("\n")
-    with pytest.raises(ConfigurationError, match="holds no token"):
-        make_token(tmp_path / "token")
-
-
-@pytest.mark.parametrize("listen", ["0.0.0.0:8640", "10.0.0.1:80", "8640", "web:80", "127.0.0.1:x", "127.0.0.1:70000"])
-def test_it_listens_on_this_hosts_own_addresses_only(listen: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"http\.listen"):
-        loopback(listen)
-
-
-def test_addresses_of_this_host() -> None:
-    assert [loopback(text) for text in ("127.0.0.1:8640", "localhost:1", "[::1]:0")] == [
-        ("127.0.0.1", 8640), ("127.0.0.1", 1), ("::1", 0),
-    ]  # fmt: skip

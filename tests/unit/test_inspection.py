@@ -48,9 +48,7 @@ class Process:
         until = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.inspection.run(until))
-            async with asyncio.timeout(5):
-                while not self.path.exists():
-                    await asyncio.sleep(0.001)
+            await asyncio.wait_for(self.inspection.answering.wait(), 5)
             yield self
             until.set()
 
@@ -130,3 +128,22 @@ async def test_the_collector_shows_who_answers_who_is_down_and_who_hangs(process
         "activator": "hung", "agent": "down", "analyzers": "ready", "collector": "ready",
     }  # fmt: skip
     assert (rows["analyzers"]["restarts"], rows["collector"]["lag"]) == (2, 0.5)
+
+
+async def test_a_process_that_is_not_ready_says_so_for_all_its_services(process: Process) -> None:
+    process.checks = {"broker": False}
+    rows = await components(process.path.parent, ("collector", {}))
+    assert rows["analyzers"]["state"] == "not_ready"
+
+
+async def test_other_sockets_beside_it_are_left_alone(process: Process) -> None:
+    heard = asyncio.Event()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(hear, process.path.with_name("helper.sock")):
+        rows = await components(process.path.parent, ("collector", {}))
+    assert list(rows) == ["analyzers", "collector"]
+    assert not heard.is_set()

@@ -1,0 +1,140 @@
+"""Who may ask the collector, where it listens, and what it tells to others: nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from collector.access import make_token
+from collector.service import loopback
+from exhaust.errors import ConfigurationError
+from tests.unit.collector_system import System
+
+
+@pytest.fixture
+async def system(tmp_path: Path) -> AsyncIterator[System]:
+    async with System(tmp_path).running() as running:
+        yield running
+
+
+async def test_every_route_but_two_refuses_who_has_no_token(system: System) -> None:
+    app = system.collector.app
+    assert app is not None
+    paths = {route.resource.canonical for route in app.router.routes() if route.resource}
+    assert len(paths) >= 11
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{system.collector.port}") as nobody:
+        for path in {path.replace("{id}", "e1") for path in paths} | {"/", "/nothing", "/api/v1/../status"}:
+            for method in ("GET", "POST", "DELETE"):
+                async with nobody.request(method, path) as answer:
+                    free = 200 if method == "GET" else 405
+                    expected = free if path in ("/healthz", "/readyz") else 401
+                    assert answer.status == expected, f"{method} {path}"
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer x", "Basic {token}", "{token}", "Bearer {token}x", "Bearer é"]
+)
+async def test_only_the_whole_token_opens(system: System, header: str) -> None:
+    token = (system.state / "token").read_text().strip()
+    answer = await system.get("/status", 401, Authorization=header.format(token=token))
+    assert answer["title"] == "Unauthorized"
+
+
+@pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil:{port}", "[::1]"])
+async def test_the_name_of_another_host_is_refused(system: System, host: str) -> None:
+    name = host.format(port=system.collector.port)
+    await system.get("/status", 421, Host=name)
+    await system.get("/healthz", 421, Host=name)
+
+
+async def test_its_own_names_are_taken(system: System) -> None:
+    for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
+        await system.get("/status", Host=f"{name}:{system.collector.port}")
+
+
+async def test_other_origins_are_refused_and_no_header_lets_them_in(system: System) -> None:
+    for origin in ("http://evil.example", "null", ""):
+        await system.get("/status", 403, Origin=origin)
+    async with system.http.get("/status", headers={"Origin": f"http://localhost:{system.collector.port}"}) as answer:
+        assert answer.status == 200
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_every_answer_carries_the_guarding_headers(system: System) -> None:
+    for path, given in (("/status", {}), ("/healthz", {}), ("/nothing", {}), ("/status", {"Host": "evil"})):
+        async with system.http.get(path, headers=given) as answer:
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["Content-Security-Policy"] == "default-src 'none'"
+            assert answer.headers["Server"] == "exhaust"
+            if answer.status != 200:
+                assert answer.content_type == "application/problem+json"
+
+
+async def _raw(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(reader.read(65536), 5)
+        return b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_what_is_no_http_is_told_no_version(system: System) -> None:
+    answer = await _raw(system.collector.port, b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.")
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"iohttp" not in answer
+    assert b"Python" not in answer
+
+
+async def test_bodies_that_are_too_large_or_packed_are_refused(system: System) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(80):
+            yield b"x" * 1024
+
+    for data, extra, status in (
+        (b"x" * 65537, {}, 413),
+        (chunks(), {}, 413),
+        (b"x", {"Content-Encoding": "gzip"}, 415),
+    ):
+        async with system.http.post("/api/v1/facts", data=data, headers=extra) as answer:
+            assert answer.status == status
+
+
+def test_a_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    token = make_token(tmp_path / "token")
+    assert len(token) == 43
+    assert make_token(tmp_path / "token") == token
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_token_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path) -> None:
+    make_token(tmp_path / "token")
+    (tmp_path / "token").chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        make_token(tmp_path / "token")
+    (tmp_path / "token").chmod(0o600)
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(ConfigurationError, match="holds no token"):
+        make_token(tmp_path / "token")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8640", "10.0.0.1:80", "8640", "web:80", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_it_listens_on_this_hosts_own_addresses_only(listen: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"http\.listen"):
+        loopback(listen)
+
+
+def test_addresses_of_this_host() -> None:
+    assert [loopback(text) for text in ("127.0.0.1:8640", "localhost:1", "[::1]:0")] == [
+        ("127.0.0.1", 8640), ("127.0.0.1", 1), ("::1", 0),
+    ]  # fmt: skip

@@ -1,0 +1,221 @@
+"""What the commands that read show: 80 columns, nothing that a terminal would obey, and the right exit code."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from exhaust.client import Client
+from exhaust.reading import run_explain, run_items, run_status
+from exhaust.rendering import amount, chain_lines, columns, fit, item_lines, span, status_lines, when
+
+T = 1767323045.678
+LONG = "0190163d-8694-739b-aea5-966c26f8ad91"
+HOSTILE = "a\x1b[31m\n\u202e\x07 界界" + "b" * 300
+STATUS: dict[str, Any] = {
+    "time": T,
+    "halt": True,
+    "components": {
+        "activator": {"state": "down", "last_error": "activator.sock: connection refused"},
+        "collector": {"state": "ready", "since": T - 192, "rates": {"handled": 1204.5}, "lag": 0.0021, "restarts": 1},
+    },
+    "ledger": [
+        {"host": "web-01", "emitter": "service", "received": 12034, "duplicates": 0, "missing": 3, "records": 1203400,
+         "dropped": 0, "last": T - 0.25},
+    ],
+    "open_facts": 2,
+    "running_executions": [
+        {"id": LONG, "workflow": "restart-service", "host": "web-01", "state": "verifying", "started": T - 1.5,
+         "time": T - 2},
+    ],
+}  # fmt: skip
+FACT = {
+    "id": LONG, "time": T, "state": "open", "severity": "critical", "name": "service.down", "host": "web-01",
+    "summary": "shop is dead", "value": None, "reason": "asserted",
+}  # fmt: skip
+DECISION = {
+    "id": LONG, "time": T, "outcome": "refused", "rule": "restart-dead-service", "rung": 1, "host": None, "count": 12,
+    "reasons": [{"guard": "cooldown", "have": 3, "want": 20}, {"guard": "limit", "have": 3, "want": 2}],
+}  # fmt: skip
+EXECUTION = {
+    "id": LONG, "time": T, "state": "succeeded", "verdict": "recovered", "workflow": "restart-service",
+    "host": "web-01", "started": T, "ended": T + 1.25, "reason": None, "rule": "restart-dead-service",
+}  # fmt: skip
+CHAIN = {
+    "id": LONG, "records": [], "facts": [FACT], "decisions": [{**DECISION, "outcome": "fired"}],
+    "executions": [EXECUTION],
+    "steps": [
+        {"ms": 0.0, "time": T, "kind": "record", "id": f"{LONG}#0", "what": "record service=shop, state=dead"},
+        {"ms": 4.012, "time": T, "kind": "fact", "id": LONG, "what": "service.down opened: shop is dead"},
+        {"ms": 8.5, "time": T, "kind": "task", "id": "v1", "what": "task restart failed: " + "no luck " * 13},
+        {"ms": 12000.0, "time": T, "kind": "verdict", "id": "v2", "what": "restart-service succeeded, recovered"},
+    ],
+}  # fmt: skip
+
+
+def shown(lines: Any) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_status_at_a_glance() -> None:
+    assert (
+        shown(status_lines(STATUS))
+        == """\
+2026-01-02 03:04:05.678Z  HALTED: nothing starts until 'exhaust resume'
+
+component       state         since  handled/s      lag  restarts
+activator       down              -          -        -         -
+  activator.sock: connection refused
+collector       ready         3m12s       1204      2ms         1
+
+host                  emitter         batches  records  missed    lost     last
+web-01                service           12034     1.2M       3       0    250ms
+
+open facts: 2    running executions: 1
+  restart-service           web-01                verifying      1.5s
+  0190163d-8694-739b-aea5-966c26f8ad91
+"""
+    )
+
+
+def test_a_fact_a_decision_and_an_execution() -> None:
+    lines = [*item_lines("facts", FACT), *item_lines("decisions", DECISION), *item_lines("executions", EXECUTION)]
+    assert (
+        shown(lines)
+        == """\
+2026-01-02 03:04:05.678Z  open    critical  service.down
+  0190163d-8694-739b-aea5-966c26f8ad91  web-01          shop is dead
+2026-01-02 03:04:05.678Z  refused   restart-dead-service/1
+  0190163d-8694-739b-aea5-966c26f8ad91  -               cooldown, limit (x12)
+2026-01-02 03:04:05.678Z  succeeded      recovered      restart-service
+  0190163d-8694-739b-aea5-966c26f8ad91  web-01             1.2s  restart-dead-s…
+"""
+    )
+
+
+def test_an_explanation_is_a_time_line() -> None:
+    assert (
+        shown(chain_lines(CHAIN))
+        == """\
+fact       service.down on web-01, open: asserted
+           0190163d-8694-739b-aea5-966c26f8ad91
+decision   restart-dead-service/1: fired
+execution  restart-service on web-01: succeeded, recovered
+           0190163d-8694-739b-aea5-966c26f8ad91
+
+          ms  since 2026-01-02 03:04:05.678Z
+         0.0  record     record service=shop, state=dead
+         4.0  fact       service.down opened: shop is dead
+         8.5  task       task restart failed: no luck no luck no luck no luck no
+                         luck no luck no luck no luck no luck no luck no luck no
+                         luck no luck
+     12000.0  verdict    restart-service succeeded, recovered
+"""
+    )
+
+
+def _poisoned(content: Any) -> Any:
+    """The same data, but every text in it is hostile."""
+    match content:
+        case str():
+            return HOSTILE
+        case list():
+            return [_poisoned(one) for one in content]
+        case dict():
+            return {key: _poisoned(value) for key, value in content.items()}
+    return content
+
+
+@pytest.mark.parametrize("poison", [False, True])
+def test_no_line_is_wider_than_80_columns_or_obeyed_by_a_terminal(poison: bool) -> None:
+    given = _poisoned if poison else (lambda content: content)
+    status = {**given(STATUS), "components": {HOSTILE: given(STATUS["components"]["activator"])}}
+    lines = [
+        *status_lines(status), *chain_lines(given(CHAIN)), *item_lines("facts", given(FACT)),
+        *item_lines("decisions", given(DECISION)), *item_lines("executions", given(EXECUTION)),
+    ]  # fmt: skip
+    for line in lines:
+        assert columns(line) <= 80, line
+        assert line.replace("界", "").replace("…", "").isascii()
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0ms"), (0.0021, "2ms"), (1.44, "1.4s"), (61, "1m1s"), (3600, "1h"), (100_000, "1d3h"), (-5, "0ms"),
+        (59.99, "1m"), (0.9999, "1.0s"), (None, "-"), ("x", "-"), (float("nan"), "-"),
+    ],
+)  # fmt: skip
+def test_durations_are_for_people(seconds: Any, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_times_and_numbers() -> None:
+    assert [when(0), when(T), when(None), when(1e300), when("x")] == [
+        "1970-01-01 00:00:00.000Z", "2026-01-02 03:04:05.678Z", "-", "-", "-",
+    ]  # fmt: skip
+    assert [amount(n) for n in (0, 12, 99.5, 123456, 1_234_567, 3e9, None)] == [
+        "0", "12", "99.5", "123456", "1.2M", "3.0G", "-",
+    ]  # fmt: skip
+
+
+def test_wide_characters_count_twice() -> None:
+    assert [fit("界界界", 6), fit("界界界", 5), fit("e\u0301" * 3, 3)] == ["界界界", "界界…", "e\u0301" * 3]
+
+
+class Answers(Client):
+    """A client that has all its answers already."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self.found = found
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return self.found[path]
+
+    async def find(self, path: str) -> Any:
+        return self.found.get(path)
+
+    async def items(self, kind: str, filters: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
+        return list(self.found[kind][:limit])
+
+    async def events(self, kind: str) -> AsyncIterator[dict[str, Any]]:
+        for event in self.found[kind]:
+            yield event
+
+
+async def test_status_says_by_its_exit_code_whether_all_is_well() -> None:
+    out = io.StringIO()
+    assert await run_status(Answers({"/status": STATUS}), False, out) == 1
+    well = {**STATUS, "components": {"collector": STATUS["components"]["collector"]}}
+    assert await run_status(Answers({"/status": well}), True, out) == 0
+    assert json.loads(out.getvalue().splitlines()[-1]) == well
+
+
+async def test_json_is_one_object_a_line_of_plain_characters() -> None:
+    out = io.StringIO()
+    given = [{**FACT, "summary": HOSTILE + "\x7f\x9b😀"}, FACT]
+    assert await run_items(Answers({"facts": given}), "facts", {}, as_json=True, out=out) == 0
+    lines = out.getvalue().splitlines()
+    assert [json.loads(line) for line in lines] == given
+    assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+async def test_following_shows_what_matches_as_it_comes() -> None:
+    out = io.StringIO()
+    event = {**EXECUTION, "execution": "x1", "task": "restart"}
+    client = Answers({"execution": [event, {**event, "host": "db-1"}]})
+    await run_items(client, "executions", {"host": "web-01"}, follow=True, out=out)
+    assert out.getvalue().splitlines()[0].endswith("restart-service: restart")
+    assert len(out.getvalue().splitlines()) == 2
+
+
+async def test_explaining_what_nobody_knows_is_exit_code_1() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    assert await run_explain(Answers({}), "x\x1b", False, out, err) == 1
+    assert (out.getvalue(), err.getvalue().count("\n")) == ("", 1)
+    assert "\x1b" not in err.getvalue()
+    assert await run_explain(Answers({"/api/v1/explain/a%230": CHAIN}), "a#0", True, out, err) == 0
+    assert json.loads(out.getvalue()) == CHAIN
