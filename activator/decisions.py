@@ -31,7 +31,7 @@ class Candidate(msgspec.Struct):
     rung: int = 0
     fired: int = 0
     told: str = ""
-    first_id: str = ""
+    last_id: str = ""
     count: int = 0
     again: float | None = None
 
@@ -72,9 +72,10 @@ class Activator:
                 self._remind(key, candidate)
 
     def resume(self, now: float) -> Iterator[Effect]:
-        """Judge what is open by the rules as they are now: they may have changed since."""
+        """Do what has come due, then judge what is open by the rules as they are now: they may have changed since."""
+        yield from self.tick(now)
         for fact in list(self._facts.values()):
-            yield from self._judge_fact(fact, (fact.id,), now)
+            yield from self._judge_fact(fact, now, resumed=True)
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         raise TypeError(f"the activator asks for no work, and got {outcome!r} for {work!r}")
@@ -84,7 +85,7 @@ class Activator:
             case Fact(state="open"):
                 yield from self._opened(message, received)
             case Fact():
-                yield from self._closed(message)
+                yield from self._closed(message, received)
             case ExecutionEvent(task=None):
                 yield from self._ran(message, received)
 
@@ -94,7 +95,7 @@ class Activator:
             candidate = self._candidates.get(key)
             if candidate is not None and candidate.again == due:
                 candidate.again = None
-                yield from self._judge(key, candidate, (candidate.first_id,), now, due)
+                yield from self._judge(key, candidate, (candidate.last_id,), now, due)
         yield from self._forget(now)
 
     # What comes in
@@ -106,15 +107,19 @@ class Activator:
         self._facts[fact.episode] = fact
         yield Keep(f"fact/{fact.episode}", fact)
         if known is None:
-            yield from self._judge_fact(fact, (fact.id,), now)
+            yield from self._judge_fact(fact, now)
+            yield from self._judge_neighbours(fact, now)
+        elif known.valid_until < now:
+            yield from self._judge_fact(fact, now)
 
-    def _closed(self, fact: Fact) -> Iterator[Effect]:
+    def _closed(self, fact: Fact, now: float) -> Iterator[Effect]:
         if self._facts.pop(fact.episode, None) is None:
             return
         yield Keep(f"fact/{fact.episode}", None)
         for key in [key for key, candidate in self._candidates.items() if candidate.episode == fact.episode]:
             del self._candidates[key]
             yield Keep(key, None)
+        yield from self._judge_neighbours(fact, now)
 
     def _ran(self, event: ExecutionEvent, now: float) -> Iterator[Effect]:
         run = self._runs.get(event.execution)
@@ -122,6 +127,8 @@ class Activator:
             return
         run.ended = run.ended if run.ended is not None else event.time
         run.verdict = event.verdict
+        if event.verdict == "relapsed":
+            run.back = event.causes[0] if event.causes else None
         yield Keep(f"run/{run.execution}", run)
         for key, candidate in list(self._candidates.items()):
             if candidate.rule == run.rule:
@@ -134,17 +141,38 @@ class Activator:
         fact = self._facts.get(candidate.episode)
         return fact is not None and identity(fact) == run.identity
 
-    def _judge_fact(self, fact: Fact, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
+    def _judge_fact(self, fact: Fact, now: float, *, resumed: bool = False) -> Iterator[Effect]:
         for rule in self._rules.values():
             if any(fnmatch.fnmatchcase(fact.name, pattern) for pattern in rule.names):
                 key = f"candidate/{fact.episode}/{rule.name}"
                 candidate = self._candidates.setdefault(key, Candidate(fact.episode, rule.name))
-                yield from self._judge(key, candidate, causes, now)
+                yield from self._judge(key, candidate, (fact.id,), now, resumed=resumed)
+                if any(run.back == fact.episode and run.rung == candidate.rung for run in self._runs_of(rule.name)):
+                    yield from self._climb(key, candidate, (fact.id,), now)  # the relapse was heard of before the fact
+
+    def _runs_of(self, rule: str) -> Iterator[Run]:
+        return (run for run in self._runs.values() if run.rule == rule)
+
+    def _judge_neighbours(self, fact: Fact, now: float) -> Iterator[Effect]:
+        """Judge anew, as a fact of their host comes or goes, the candidates whose rules look at it."""
+        for key, candidate in list(self._candidates.items()):
+            other, condition = self._facts.get(candidate.episode), self._rules[candidate.rule].when
+            if other is None or other.host != fact.host or other.episode == fact.episode:
+                continue
+            if condition is not None and "facts" in condition.variables:
+                yield from self._judge(key, candidate, (fact.id,), now)
 
     # Deciding
 
     def _judge(
-        self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float, due: float | None = None
+        self,
+        key: str,
+        candidate: Candidate,
+        causes: tuple[str, ...],
+        now: float,
+        due: float | None = None,
+        *,
+        resumed: bool = False,
     ) -> Iterator[Effect]:
         """Answer a candidate; a decision is made only where the answer is another than before."""
         question = self._question(candidate, now)
@@ -153,7 +181,9 @@ class Activator:
         refusals = ask(question)
         again = min((refusal.until for refusal in refusals), default=math.inf)
         candidate.again = again if math.isfinite(again) else None
-        if refusals:
+        if resumed and refusals and candidate.told.partition(" ")[0] == _outcome(refusals):
+            pass  # to be asked again after a start is no repeat, and what else may refuse by now is no news
+        elif refusals:
             yield from self._refuse(key, candidate, question, refusals, causes, due)
         else:
             yield from self._fire(key, candidate, question, causes, due)
@@ -186,8 +216,7 @@ class Activator:
         due: float | None,
     ) -> Iterator[Effect]:
         reasons = [refusal.reason for refusal in refusals]
-        observed = [reason.guard for reason in reasons] == ["mode"]
-        yield from self._decide(candidate, question, "observed" if observed else "refused", reasons, causes, due)
+        yield from self._decide(candidate, question, _outcome(refusals), reasons, causes, due)
 
     def _fire(
         self, key: str, candidate: Candidate, question: Question, causes: tuple[str, ...], due: float | None
@@ -263,7 +292,9 @@ class Activator:
     def _climb(self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
         """Go to the next rung if the one before has used up its attempts on this verdict."""
         question = self._question(candidate, now)
-        if question is None or not any(refusal.reason.guard == "attempts" for refusal in ask(question)):
+        if question is None or self._settled(candidate, question):
+            return
+        if not any(refusal.reason.guard == "attempts" for refusal in ask(question)):
             return
         if candidate.rung + 1 < len(question.rule.ladder):
             candidate.rung += 1
@@ -280,7 +311,7 @@ class Activator:
         due: float | None,
     ) -> Iterator[Effect]:
         """Yield a decision if it says something else than the candidate's last one."""
-        told = json.dumps([outcome, [reason.guard for reason in reasons]])
+        told = f"{outcome} {[reason.guard for reason in reasons]}"
         if told == candidate.told:
             candidate.count += 1
             return
@@ -303,7 +334,7 @@ class Activator:
         rule = question.rule
         producer = f"{rule.name}/{candidate.rung}/{candidate.episode}"
         identifier = derived_id("decision/1", causes, producer, self._definitions[rule.name], candidate.count, due)
-        candidate.first_id = candidate.first_id or identifier
+        candidate.last_id = identifier
         return Decision(
             id=identifier,
             time=question.now,
@@ -331,6 +362,10 @@ class Activator:
             if run.ended is not None and run.ended < before:
                 del self._runs[execution]
                 yield Keep(f"run/{execution}", None)
+
+
+def _outcome(refusals: Sequence[Refusal]) -> str:
+    return "observed" if [refusal.reason.guard for refusal in refusals] == ["mode"] else "refused"
 
 
 def identity(fact: Fact) -> str:

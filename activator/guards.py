@@ -14,7 +14,10 @@ from exhaust.messages import Fact, Reason, Verdict
 
 
 class Run(msgspec.Struct):
-    """One execution that a rule started: its slot is held until `verdict` or another end is known."""
+    """One execution that a rule started: its slot is held until `verdict` or another end is known.
+
+    `back` is the episode in which the fault came back, where the verdict is `relapsed`.
+    """
 
     execution: str
     rule: str
@@ -26,6 +29,7 @@ class Run(msgspec.Struct):
     started: float
     ended: float | None = None
     verdict: Verdict | None = None
+    back: str | None = None
 
     @property
     def failed(self) -> bool:

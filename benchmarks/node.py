@@ -189,6 +189,14 @@ class Node:
             raise NodeError(f"rabbitmqctl {' '.join(args)}: {done.stderr.decode().strip()}")
         return done.stdout.decode()
 
+    def settle(self) -> None:
+        """Write the list of quorum queues to disk now.
+
+        RabbitMQ keeps it in memory for some 3 s: a kill before that loses a queue just declared, with all in it, and
+        leaves one that has no leader. Measured on 3.10.8.
+        """
+        self.rabbitmqctl("eval", "dets:sync(ra_directory_reverse).")
+
     def close(self) -> None:
         """Kill what is left and remove the data, unless the folder was given."""
         atexit.unregister(self.close)

@@ -14,8 +14,6 @@ from exhaust.store import Store
 ASK_WITHIN = 0.5
 _MOST_RUNNING = 100
 _OF_THE_PROCESS = ("state", "since", "pid", "rss", "restarts", "slowest_beat")
-# Sockets in the same folder that speak something else: the helper's line and what hears of services.
-_NO_INSPECTION = frozenset(("helper", "service"))
 _SHOWN = ("id", "workflow", "host", "state", "started", "time", "deadline", "rule", "attempt")
 
 
@@ -50,7 +48,7 @@ async def components(sockets: Path, own: tuple[str, Mapping[str, Any]]) -> dict[
 
 
 def _found(sockets: Path) -> list[Path]:
-    return sorted(path for path in sockets.glob("*.sock") if path.stem not in _NO_INSPECTION)
+    return sorted(sockets.glob("*.sock"))
 
 
 def _rows(process: str, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 _LOOK_AGAIN = 60.0
@@ -21,10 +22,10 @@ class Clock(Protocol):
         """Yield the time now, and again each `seconds`; beats that were missed are skipped, not made up for."""
 
 
-async def _beats(clock: Clock, seconds: float) -> AsyncIterator[float]:
+async def _beats(clock: Clock, seconds: float, until: Callable[[float], Awaitable[None]]) -> AsyncIterator[float]:
     due = clock.now()
     while True:
-        await clock.until(due)
+        await until(due)
         now = clock.now()
         yield now
         due += seconds * max(1, 1 + (now - due) // seconds)
@@ -42,14 +43,17 @@ class SystemClock:
         return round(self._wall(), 6)
 
     async def until(self, moment: float) -> None:
-        # A wall clock may be set while we wait. Forward: look again at least once a minute. Back: what was left when
-        # asked is the most that is waited for, on the clock that nobody sets.
-        latest = self._monotonic() + moment - self._wall()
+        await self._wait(moment, moment - self._wall())
+
+    async def _wait(self, moment: float, most: float) -> None:
+        # A wall clock may be set while we wait. Forward: look again at least once a minute. Back: wait no longer than
+        # `most` seconds on the clock that nobody sets.
+        latest = self._monotonic() + most
         while (left := min(moment - self._wall(), latest - self._monotonic())) > 0:  # noqa: ASYNC110  time has no event
             await asyncio.sleep(min(left, _LOOK_AGAIN))
 
     def every(self, seconds: float) -> AsyncIterator[float]:
-        return _beats(self, seconds)
+        return _beats(self, seconds, partial(self._wait, most=seconds))
 
 
 class VirtualClock:
@@ -72,7 +76,7 @@ class VirtualClock:
         await woken
 
     def every(self, seconds: float) -> AsyncIterator[float]:
-        return _beats(self, seconds)
+        return _beats(self, seconds, self.until)
 
     def advance(self, seconds: float) -> None:
         """Move time on and wake whoever waited for it."""

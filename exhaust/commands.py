@@ -13,7 +13,7 @@ from exhaust import logs, reading
 from exhaust.clock import SystemClock
 from exhaust.client import Client
 from exhaust.configuration import Catalogue, Configuration, check, load
-from exhaust.demo import demo
+from exhaust.demo.telling import demo
 from exhaust.errors import ConfigurationError, ExhaustError, UnreachableError, UsageError
 from exhaust.evaluating import evaluate, evaluate_lines
 from exhaust.running import COMPONENTS, opened_broker, topology

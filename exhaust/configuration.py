@@ -1,23 +1,25 @@
 """The operator's files made one typed configuration, or every fault that is in them."""
 
 import difflib
-import itertools
 import re
 import socket
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from exhaust.binding import bind
+from exhaust.broker.url import BrokerForm, BrokerUrl, with_password
 from exhaust.document import read_tree
 from exhaust.errors import ConfigurationError
+from exhaust.inventory import MOST_HOSTS, Host, Inventory, expand
 from exhaust.language import Defined
-from exhaust.nodes import Fault, Node, Scalar, Sequence, child
+from exhaust.nodes import Broken, Fault, Node, Scalar, Sequence, child, plain, without
 from exhaust.nodes import Mapping as MapNode
 from exhaust.plugins import Action, Adapter, Analyzer, Emitter, Inferring, Settings
+from exhaust.references import rule_faults, workflow_faults
 from exhaust.settings import INVALID, Context
 
 PLANNED = frozenset({"policy", "calendars", "secrets", "people"})
@@ -30,15 +32,6 @@ class Http(Settings, frozen=True, kw_only=True):
     planned: ClassVar[frozenset[str]] = frozenset({"tls"})
 
     listen: Annotated[str, msgspec.Meta(pattern=r"^(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}$")] = "127.0.0.1:8640"
-
-
-class BrokerUrl(Settings, frozen=True, kw_only=True):
-    """A broker with its password in a file of its own."""
-
-    planned: ClassVar[frozenset[str]] = frozenset({"topology"})
-
-    url: str
-    password_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +53,10 @@ class Configuration:
     host: str
     state: Path
     broker: str = field(repr=False)  # may hold a password
-    http: Http = Http()
+    password_file: Path | None = None
+    http: Http = field(default_factory=Http)
     host_policy: Path | None = None
-    inventory: Inventory = Inventory({})
+    inventory: Inventory = field(default_factory=lambda: Inventory({}))
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
     emitters: tuple[tuple[Emitter[Any], Settings], ...] = ()
     analyzers: tuple[tuple[Analyzer[Any], Defined[Inferring]], ...] = ()
@@ -81,7 +75,8 @@ def load(path: Path | str, catalogue: Catalogue) -> Configuration:
     errors = [fault for fault in faults if fault.severity == "error"]
     if configuration is None or errors:
         raise ConfigurationError(errors)
-    return configuration
+    secret = configuration.password_file
+    return replace(configuration, broker=with_password(configuration.broker, secret)) if secret else configuration
 
 
 def check(path: Path | str, catalogue: Catalogue) -> tuple[Configuration | None, list[Fault]]:
@@ -99,6 +94,7 @@ class _Section:
     """Entries of one list with where they stand, for checks across sections."""
 
     entries: list[tuple[Any, str, Context]] = field(default_factory=list)
+    unsound: set[str] = field(default_factory=set)  # what entries with faults are called, or make
 
     def values(self) -> list[Any]:
         return [value for value, _, _ in self.entries]
@@ -118,7 +114,7 @@ class _Reader:
         self._singles = {
             "host": str,
             "state": str,
-            "broker": str | BrokerUrl,
+            "broker": Annotated[str, BrokerForm()] | BrokerUrl,
             "http": Http,
             "host_policy": str,
         }
@@ -131,8 +127,7 @@ class _Reader:
             elif key in self._singles:
                 self._one(key, name, node, context)
             elif key == "lists":
-                lists = bind(node, dict[str, list[Any]], key, self._faults, context)
-                self._lists.update(lists if lists is not INVALID else {})
+                self._named_lists(node, context)
             else:
                 self._faults.append(name.at.fault(self._unknown(key)))
 
@@ -143,6 +138,13 @@ class _Reader:
         near = difflib.get_close_matches(key, known, 1)
         return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
 
+    def _named_lists(self, node: Node, context: Context) -> None:
+        lists = bind(node, dict[str, list[Any]], "lists", self._faults, context)
+        for name, items in {} if lists is INVALID else lists.items():
+            if name in self._lists:
+                self._faults.append(context.fault(child("lists", name), f"list {name!r} is given a second time"))
+            self._lists[name] = items
+
     def _one(self, key: str, name: Scalar, node: Node, context: Context) -> None:
         if key in self._single:
             self._faults.append(name.at.fault(f"{key!r} is given a second time"))
@@ -150,6 +152,8 @@ class _Reader:
         self._single[key] = (value, context)
 
     def _list(self, key: str, node: Node, context: Context) -> None:
+        if isinstance(node, Broken):
+            return
         if not isinstance(node, Sequence):
             self._faults.append(node.at.fault("expected a list of entries", key))
             return
@@ -159,6 +163,8 @@ class _Reader:
             value = self._entry(key, item, path, context)
             if value is not INVALID and value is not None:
                 self._sections[key].entries.append((value, path, context))
+            else:
+                self._sections[key].unsound.update(_called(item))
 
     def _entry(self, key: str, node: Node, path: str, context: Context) -> Any:
         match key:
@@ -176,10 +182,12 @@ class _Reader:
 
     def _defined(self, node: Node, type_: Any, path: str, context: Context) -> Any:
         value = bind(node, type_, path, self._faults, context)
-        return INVALID if value is INVALID else Defined(value, _plain(node))
+        return INVALID if value is INVALID else Defined(value, plain(node))
 
     def _kind(self, node: Node, table: Mapping[str, Any], path: str, context: Context) -> Any:
         """Return the plug-in that an entry's `use` names, or None with a fault."""
+        if isinstance(node, Broken):
+            return None
         use = node.get("use") if isinstance(node, MapNode) else None
         if use is None:
             self._faults.append(node.at.fault(f"'use' is needed: one of {', '.join(sorted(table))}", path))
@@ -196,7 +204,7 @@ class _Reader:
         plugin = self._kind(node, table, path, context)
         if plugin is None or not isinstance(node, MapNode):
             return None
-        settings = bind(_without(node, "use", "name"), plugin.settings, path, self._faults, context)
+        settings = bind(without(node, "use", "name"), plugin.settings, path, self._faults, context)
         return None if settings is INVALID else (plugin, settings)
 
     def _analyzer(self, node: Node, path: str, context: Context) -> Any:
@@ -219,25 +227,25 @@ class _Reader:
     # Putting together
 
     def finish(self, path: Path) -> Configuration | None:
-        state = Path(self._value("state", DEFAULT_STATE))
-        if not state.is_absolute():
-            state = (path if path.is_dir() else path.parent).absolute() / state
+        state = _beside(path, self._value("state", DEFAULT_STATE)) or Path(DEFAULT_STATE)
         host = self._value("host", socket.gethostname())
         adapters = {name: (plugin, _with_state(settings, state)) for name, plugin, settings in self._of("adapters")}
         agent = self._catalogue.adapters.get("agent")
         if agent is not None:
             adapters.setdefault("agent", (agent, agent.settings()))
         self._refer(set(adapters))
+        inventory = self._inventory(host)
         if any(fault.severity == "error" for fault in self._faults):
             return None
-        policy = self._value("host_policy", None)
+        broker = self._value("broker", "embedded")
         return Configuration(
             host=host,
             state=state,
-            broker=self._broker(),
+            broker=broker.url if isinstance(broker, BrokerUrl) else broker,
+            password_file=_beside(path, getattr(broker, "password_file", None)),
             http=self._value("http", Http()),
-            host_policy=None if policy is None else Path(path.parent if path.is_file() else path).absolute() / policy,
-            inventory=self._inventory(host),
+            host_policy=_beside(path, self._value("host_policy", None)),
+            inventory=inventory,
             lists=self._lists,
             emitters=tuple((plugin, _with_state(settings, state)) for plugin, settings in self._of("emitters")),
             analyzers=tuple(self._of("analyzers")),
@@ -269,25 +277,33 @@ class _Reader:
 
     def _inventory(self, own: str) -> Inventory:
         """Without `hosts` this host alone is known: its agent shares our keys."""
-        if not self._of("hosts"):
-            return Inventory({own: {}})
-        named = ((name, host.labels) for host in self._of("hosts") for name in expand(host.name))
-        return Inventory(dict(itertools.islice(named, _MOST_HOSTS)))
+        hosts: dict[str, Mapping[str, str]] = {}
+        for host, path, context in self._sections["hosts"].entries:
+            names = list(expand(host.name))
+            if twice := next((name for name in names if name in hosts), None):
+                self._faults.append(context.fault(child(path, "name"), f"host {twice!r} is given a second time"))
+            if len(hosts) + len(names) > MOST_HOSTS:
+                self._faults.append(context.fault(child(path, "name"), f"there can be {MOST_HOSTS} hosts, not more"))
+                break
+            hosts |= dict.fromkeys(names, host.labels)
+        return Inventory(hosts or {own: {}})
 
     # Checks across sections
 
     def _refer(self, adapters: set[str]) -> None:
         """Find what is named somewhere and defined nowhere."""
-        for section in ("rules", "workflows"):
-            self._unique(section)
+        self._unique("rules", lambda rule: rule.value.name)
+        self._unique("workflows", lambda workflow: workflow.value.name)
+        self._unique("adapters", lambda adapter: adapter[0])
+        self._unique("analyzers", lambda analyzer: _analyzer_name(analyzer[1].value))
         workflows = {defined.value.name: defined.value for defined in self._of("workflows")}
-        facts = {defined.value.fact for _, defined in self._of("analyzers")}
+        workflows |= dict.fromkeys(self._sections["workflows"].unsound - set(workflows))
+        facts = {defined.value.fact for _, defined in self._of("analyzers")} | self._sections["analyzers"].unsound
+        adapters = adapters | self._sections["adapters"].unsound
         for defined, path, context in self._sections["rules"].entries:
-            self._faults.extend(_rule_faults(defined.value, path, context, workflows, facts, adapters))
+            self._faults.extend(rule_faults(defined.value, path, context, workflows, facts, adapters))
         for defined, path, context in self._sections["workflows"].entries:
-            self._faults.extend(
-                _workflow_faults(defined.value, path, context, adapters, self._actions(), self._kinds())
-            )
+            self._faults.extend(workflow_faults(defined.value, path, context, adapters, self._actions(), self._kinds()))
 
     def _kinds(self) -> dict[str, Adapter[Any]]:
         kinds = {name: plugin for name, plugin, _ in self._of("adapters")}
@@ -296,12 +312,30 @@ class _Reader:
     def _actions(self) -> dict[str, Any]:
         return {name: action.params for name, action in self._catalogue.actions.items()}
 
-    def _unique(self, section: str) -> None:
+    def _unique(self, section: str, name_of: Callable[[Any], str]) -> None:
         seen: set[str] = set()
-        for defined, path, context in self._sections[section].entries:
-            if defined.value.name in seen:
-                self._faults.append(context.fault(child(path, "name"), f"{defined.value.name!r} is defined twice"))
-            seen.add(defined.value.name)
+        for entry, path, context in self._sections[section].entries:
+            name = name_of(entry)
+            if name in seen:
+                self._faults.append(context.fault(child(path, "name"), f"{name!r} is defined twice"))
+            seen.add(name)
+
+
+def _analyzer_name(settings: Inferring) -> str:
+    return settings.name or f"{settings.use}/{settings.fact}"
+
+
+def _beside(config: Path, name: str | None) -> Path | None:
+    """Return a path that the configuration at `config` gives, relative to its directory."""
+    return None if name is None else (config if config.is_dir() else config.parent).absolute() / name
+
+
+def _called(node: Node) -> Iterator[str]:
+    """Yield what an entry that is not sound would have been known by."""
+    for key in ("name", "use", "fact"):
+        value = node.get(key) if isinstance(node, MapNode) else None
+        if isinstance(value, Scalar):
+            yield value.text
 
 
 def _with_state(settings: Settings, state: Path) -> Settings:
@@ -309,19 +343,3 @@ def _with_state(settings: Settings, state: Path) -> Settings:
     if getattr(settings, "state", None) == "":
         return msgspec.structs.replace(settings, state=str(state))
     return settings
-
-
-def _without(node: MapNode, *keys: str) -> MapNode:
-    return MapNode({key: entry for key, entry in node.entries.items() if key not in keys}, node.at)
-
-
-def _plain(node: Node) -> Any:
-    """Return what a node says as plain data."""
-    match node:
-        case Scalar():
-            return node.value if node.quoted or not isinstance(node.value, str) else node.text
-        case Sequence():
-            return [_plain(item) for item in node.items]
-        case MapNode():
-            return {key: _plain(entry.value) for key, entry in node.entries.items()}
-    return None

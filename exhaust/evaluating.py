@@ -13,7 +13,10 @@ def evaluate(expression: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         compiled = compile_expression(expression, tuple(variables))
     except ExpressionError as exc:
         return {"refused": f"column {exc.column}: {exc}"}
-    value = compiled(*(_doubled(variable) for variable in variables.values()))
+    try:
+        value = compiled(*(_doubled(variable) for variable in variables.values()))
+    except OverflowError:
+        return {"refused": "a variable holds a number that is too large for a double"}
     return {"unknown": value.reason} if isinstance(value, Unknown) else {"value": to_json(value)}
 
 
@@ -31,10 +34,15 @@ def _doubled(value: Any) -> Any:
     return value
 
 
+def as_json(value: Any) -> str:
+    """Return JSON that can be written: half a character, which JSON's escapes can spell, stays an escape."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+
+
 def evaluate_lines(lines: TextIO, out: TextIO) -> None:
     """Answer each JSON line `{"expr", "vars"}` with a JSON line; a line that is none of those is refused."""
     for line in lines:
-        out.write(json.dumps(_answer(line), ensure_ascii=False) + "\n")
+        out.write(as_json(_answer(line)) + "\n")
         out.flush()
 
 

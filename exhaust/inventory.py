@@ -17,7 +17,7 @@ class Host(Settings, frozen=True, kw_only=True):
     """One host of the inventory, or several: `web-[01:12]`. Who is not in it is never acted upon."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = 1

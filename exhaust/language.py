@@ -184,15 +184,15 @@ class LabelsForm:
     ) -> dict[str, Expression] | Invalid:
         form = ExpressionForm(self._names)
         if isinstance(node, Mapping):
+            expression = Annotated[Expression, form]
             bound = {
-                name: form.bind(entry.value, child(path, name), faults, context)
+                name: bind(entry.value, expression, child(path, name), faults, context)
                 for name, entry in node.entries.items()
-                if isinstance(entry.value, Scalar)
             }
         else:
             names = bind(node, list[str], path, faults, context)
-            if names is INVALID:
-                return INVALID
+            if isinstance(names, Invalid):
+                return names
             bound = {name: self._field(node.items[n], name, child(path, n), faults) for n, name in enumerate(names)}
         expressions = {name: made for name, made in bound.items() if isinstance(made, Expression)}
         return expressions if len(expressions) == len(bound) else INVALID

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -117,3 +117,20 @@ def position_inside(scalar: Scalar, offset: int) -> tuple[int, int]:
         return line, column + offset
     spelled = _ONE_CHARACTER[scalar.raw[0]].findall(scalar.raw[1:-1])
     return line, column + 1 + sum(map(len, spelled[:offset]))
+
+
+def plain(node: Node) -> Any:
+    """Return what a node says as plain data."""
+    match node:
+        case Scalar():
+            return node.value if node.quoted or not isinstance(node.value, str) else node.text
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {key: plain(entry.value) for key, entry in node.entries.items()}
+    return None
+
+
+def without(node: Mapping, *keys: str) -> Mapping:
+    """Return a map less some of its keys."""
+    return Mapping({key: entry for key, entry in node.entries.items() if key not in keys}, node.at)

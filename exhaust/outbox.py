@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from exhaust.broker.interface import Broker, Publication
@@ -79,7 +79,7 @@ class Outbox:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self._flying or (self._behind and self.well and self._store.backlog()):
-                    await (self._landed(within) if self._flying else asyncio.sleep(_LOOK_AGAIN))
+                    await (self._landed(self._flying, within) if self._flying else asyncio.sleep(_LOOK_AGAIN))
         self._tidy()
         self._raise_fault()
 
@@ -157,29 +157,29 @@ class Outbox:
         except TimeoutError:
             self._tidy()
 
-    async def _landed(self, within: float) -> None:
-        """Wait until what is in flight has come down, or time is up."""
-        if self._flying:
-            await asyncio.wait(list(self._flying.values()), timeout=within)
+    async def _landed(self, numbers: Iterable[int], within: float = _LAND_WITHIN) -> None:
+        """Wait until what is in flight of these has come down, or time is up."""
+        if flying := [self._flying[number] for number in numbers if number in self._flying]:
+            await asyncio.wait(flying, timeout=within)
         await asyncio.sleep(0)  # so that the futures' callbacks have run
         self._raise_fault()
 
     async def _catch_up(self) -> None:
         """Send all that the store has and that is not in flight."""
-        await self._landed(_LAND_WITHIN)  # what failed together goes again in order
+        await self._landed(self._flying)  # what failed together goes again in order
+        self._rounds += self._failed
         self._failed = False
         last = 0
         while page := self._page(last):
             for number, publication in page:
                 self._send(number, publication)
             last = page[-1][0]
-            await self._landed(_LAND_WITHIN)
+            await self._landed([number for number, _ in page])
             while len(self._flying) >= _MOST_IN_FLIGHT:
                 await asyncio.wait(list(self._flying.values()), return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.sleep(0)
             if self._failed:
                 await asyncio.sleep(_PATIENCE[min(self._rounds, len(_PATIENCE) - 1)])
-                self._rounds += 1
                 return
         self._rounds = 0
         self._behind = False

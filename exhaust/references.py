@@ -34,11 +34,13 @@ def rule_faults(
 
 
 def _run_faults(rung: Any, place: str, context: Context, workflows: Mapping[str, Any]) -> Iterator[Fault]:
-    workflow = workflows.get(rung.run)
-    if workflow is None:
+    if rung.run not in workflows:
         yield context.fault(
             child(place, "run"), f"no workflow is called {rung.run!r}{did_you_mean(rung.run, workflows)}"
         )
+        return
+    workflow = workflows[rung.run]
+    if workflow is None:  # it has faults of its own
         return
     given = rung.with_.source
     for name in given:
@@ -67,6 +69,8 @@ def workflow_faults(
         if spec.use not in adapters:
             what = f"no adapter is called {spec.use!r}{did_you_mean(spec.use, adapters)}"
             yield context.fault(child(place, "use"), what)
+            continue
+        if spec.use not in kinds:  # it has faults of its own
             continue
         known = actions if kinds[spec.use].act is None else kinds[spec.use].actions
         if spec.do not in known:

@@ -31,6 +31,7 @@ class Conductor:
         self._runs: dict[str, Run] = {}
         self._closed: dict[str, Fact] = {}
         self._timers: list[tuple[float, str]] = []
+        self._moments: dict[str, float] = {}
 
     @property
     def due(self) -> float:
@@ -76,13 +77,14 @@ class Conductor:
 
     def tick(self, now: float) -> Iterator[Effect]:
         while self._timers and self._timers[0][0] <= now:
-            run = self._runs.get(heapq.heappop(self._timers)[1])
-            if run is None:
-                continue
+            due, execution = heapq.heappop(self._timers)
+            run = self._runs.get(execution)
+            if run is None or self._moments.get(execution) != due:
+                continue  # overtaken by a later one
             if run.over:
                 yield from self._part(run, now)
                 continue
-            if run.state == "verifying" and run.sighting is None and now < run.verify_until:
+            if run.state == "verifying" and run.sighting is None and now < self._course.verify_until(run):
                 yield self._course.watch(run, now)
             yield from self._go_on(run, now, ())
         yield from self._forget(now)
@@ -138,10 +140,11 @@ class Conductor:
             if cause is None or (fact.name, fact.host, fact.labels) != (cause.name, cause.host, cause.labels):
                 continue
             if fact.episode == cause.episode:
-                if not run.over and fact.time > (run.cause or cause).time:
+                # It may open and close at one instant; once closed it stays so.
+                if not run.over and (fact.state == "closed" or fact.time > (run.cause or cause).time):
                     yield from self._course.note(run, fact)
                     yield from self._go_on(run, now, (fact.id,))
-            elif fact.state == "open" and run.verdict == "recovered" and fact.since > cause.since:
+            elif fact.state == "open" and run.over and run.verdict == "recovered" and fact.since > cause.since:
                 yield from self._relapse(run, fact, now)
 
     def _relapse(self, run: Run, fact: Fact, now: float) -> Iterator[Effect]:
@@ -170,17 +173,19 @@ class Conductor:
 
     def _remind(self, run: Run, now: float) -> None:
         """Set the timer of a run; one that ended other than recovered is done with."""
-        if not run.over:
-            heapq.heappush(self._timers, (self._course.next_moment(run, now), run.id))
-        elif run.verdict == "recovered":
-            heapq.heappush(self._timers, (run.ended + run.workflow.verify.relapse, run.id))
-        else:
+        if run.over and run.verdict != "recovered":
             self._runs.pop(run.id, None)
+            self._moments.pop(run.id, None)
+            return
+        moment = run.ended + run.workflow.verify.relapse if run.over else self._course.next_moment(run, now)
+        self._moments[run.id] = moment
+        heapq.heappush(self._timers, (moment, run.id))
 
     def _part(self, run: Run, now: float) -> Iterator[Effect]:
         """Let go of a run that can no longer relapse."""
         if now >= run.ended + run.workflow.verify.relapse:
             self._runs.pop(run.id, None)
+            self._moments.pop(run.id, None)
             yield self._journal.leave(run)
 
     def _forget(self, now: float) -> Iterator[Effect]:

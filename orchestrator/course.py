@@ -16,6 +16,12 @@ _STALE_WAIT = 30.0
 _WATCH_AGAIN = 10.0
 _WATCH_FIRST = 1.0
 _ANSWER_GRACE = 5.0
+# A run ends at most a minute after its deadline, or after we came back: verification takes the first part of that
+# minute where it must, `on_failure` the rest.
+_VERIFY_WITHIN = 25.0
+_FAILURE_WITHIN = 50.0
+# What was under way while we were away may have been answered: for as long the answer is waited for.
+_BACK_GRACE = 15.0
 
 
 class Course:
@@ -24,6 +30,7 @@ class Course:
     def __init__(self, journal: Journal, reach: Reach) -> None:
         self._journal = journal
         self._reach = reach
+        self._back = 0.0
 
     def advance(self, run: Run, now: float, causes: Sequence[str] = ()) -> Iterator[Effect]:
         """Do all that can be done now."""
@@ -35,6 +42,7 @@ class Course:
 
     def resume(self, run: Run, now: float) -> Iterator[Effect]:
         """Send again, under the same keys, what was begun and not answered; then go on."""
+        self._back = now
         for name in run.running():
             yield from self._send(run, run.spec(name), now)
         if run.state == "verifying":
@@ -46,9 +54,9 @@ class Course:
         moments = [self._give_up(run, name) for name in run.running()]
         moments += [task.retry_at for task in run.tasks.values() if task.retry_at is not None]
         if run.state == "verifying":
-            moments += [run.verify_until, *([self._look_again(run, now)] if run.sighting is None else [])]
+            moments += [self.verify_until(run), *([self._look_again(run, now)] if run.sighting is None else [])]
         else:
-            moments.append(run.began + (_STALE_WAIT if run.state == "waiting" else run.workflow.timeout))
+            moments.append(run.since + _STALE_WAIT if run.state == "waiting" else self._tasks_until(run))
         # What has passed already is waited for by something else: a step that is not over, an answer under way.
         return min((moment for moment in moments if moment > now), default=max(run.deadline, now + _ANSWER_GRACE))
 
@@ -58,7 +66,7 @@ class Course:
         Where the cause's closing is enough it most often comes by itself, and asking would only cost time just when
         it counts; what the analyzers answer from, their last records, is there a second later too.
         """
-        first = run.verifying_since + _WATCH_FIRST
+        first = run.since + _WATCH_FIRST
         return first if run.workflow.verify.closing_suffices and now < first else now + _WATCH_AGAIN
 
     # Tasks
@@ -66,17 +74,18 @@ class Course:
     def _work(self, run: Run, now: float, causes: tuple[str, ...]) -> Iterator[Effect]:
         yield from self._time_out(run, now)
         step = run.current_step()
-        late = not run.handling_failure and now >= run.began + run.workflow.timeout
         if failed := run.failure():
             yield from self._tasks_over(run, failed, now, causes)
         elif not step:
             yield from self._tasks_over(run, "succeeded", now, causes)
-        elif late:
+        elif now >= self._tasks_until(run):
             if not run.running():
                 yield from self._tasks_over(run, "timed_out", now, causes)
         elif run.mutated is None and self._mutating(run, step) and (how := self._gone(run, now)):
             yield from self._not_needed(run, how, now, causes)
         else:
+            if run.state == "waiting":
+                yield from self.own(run, "running", now, causes)
             for spec in step:
                 yield from self._begin(run, spec, now, causes)
 
@@ -87,8 +96,17 @@ class Course:
                 yield from self.finish(run, name, "indeterminate", now, (), error="no result came in time")
 
     def _give_up(self, run: Run, name: str) -> float:
-        latest = run.task(name).began + self._reach.waits(run, run.spec(name))
-        return min(latest, run.deadline) + _ANSWER_GRACE
+        began = run.task(name).began
+        until = min(began + self._reach.waits(run, run.spec(name)), self._tasks_until(run))
+        return (max(until, self._back + _BACK_GRACE) if began < self._back else until) + _ANSWER_GRACE
+
+    def _tasks_until(self, run: Run) -> float:
+        """Return until when tasks may be begun."""
+        return self._end_of(run) + _FAILURE_WITHIN if run.handling_failure else run.began + run.workflow.timeout
+
+    def _end_of(self, run: Run) -> float:
+        """Return what the promised minute begins with."""
+        return max(run.deadline, self._back)
 
     def _mutating(self, run: Run, step: Sequence[TaskSpec]) -> bool:
         return any(self._reach.mutates(run, spec) for spec in step)
@@ -102,7 +120,7 @@ class Course:
             return "gone" if newest.reason == "cleared" else "stale"
         if now <= newest.valid_until:
             return ""
-        return "wait" if now < run.began + _STALE_WAIT else "stale"
+        return "wait" if run.state != "waiting" or now < run.since + _STALE_WAIT else "stale"
 
     def _not_needed(self, run: Run, how: str, now: float, causes: tuple[str, ...]) -> Iterator[Effect]:
         if how == "gone":
@@ -166,9 +184,14 @@ class Course:
         outcome = run.tasks_ended or "succeeded"
         if self._recovered(run):
             yield from self._conclude(run, outcome, "recovered", now, causes)
-        elif now >= run.verify_until:
+        elif now >= self.verify_until(run):
             holds = run.sighting.holds if run.sighting else "unknown"
             yield from self._conclude(run, outcome, "not_recovered" if holds == "false" else "unknown", now, causes)
+
+    def verify_until(self, run: Run) -> float:
+        """Return when the verdict is due on whatever evidence there is."""
+        until = max(run.verify_until, self._back + _BACK_GRACE) if run.since < self._back else run.verify_until
+        return min(until, self._end_of(run) + _VERIFY_WITHIN)
 
     def _recovered(self, run: Run) -> bool:
         """Whether fresh evidence says so: a sighting, or where that suffices the cause's own closing."""
@@ -178,7 +201,8 @@ class Course:
         if closing is None or closing.reason != "cleared" or not run.workflow.verify.closing_suffices:
             return False
         after, clock = run.freshness
-        return (closing.valid_until if clock == "time" else closing.time) > after
+        moment = closing.valid_until if clock == "time" else closing.time
+        return moment > after and moment >= after + run.workflow.verify.settle
 
     def _conclude(
         self, run: Run, outcome: ExecutionState, verdict: Verdict, now: float, causes: tuple[str, ...]
@@ -237,7 +261,7 @@ class Course:
         event = ExecutionEvent(
             id=derived_id("execution/1", (run.id,), "orchestrator", run.definition, run.entries),
             time=now,
-            causes=causes,
+            causes=causes or (given.id,),
             execution=run.id,
             workflow=run.workflow.name,
             definition=run.definition,
@@ -252,7 +276,7 @@ class Course:
         verify, cause = run.workflow.verify, run.activation.cause
         over = run.state == "verifying"
         fresh, clock = run.freshness
-        until = run.verify_until if over else now + run.workflow.longest
+        until = self.verify_until(run) if over else now + run.workflow.longest
         return Watch(
             id=derived_id("watch/1", (run.id,), "orchestrator", run.definition, run.entries, now),
             time=now,

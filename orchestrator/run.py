@@ -46,7 +46,7 @@ class Run:
     handling_failure: bool = False
     deadline: float = 0.0
     began: float = 0.0
-    verifying_since: float = 0.0
+    since: float = 0.0
     verify_until: float = 0.0
     ended: float = 0.0
     mutated: float | None = None
@@ -167,12 +167,11 @@ class Run:
             self.began, self.deadline = event.time, event.deadline or event.time
         if event.state == "verifying":
             verify = self.workflow.verify
-            self.verifying_since = event.time
             self.verify_until = event.time + verify.settle + verify.within + verify.hold
         if isinstance(event.output, dict) and "tasks" in event.output:
             self.tasks_ended = event.output["tasks"]
         self.handling_failure = self.handling_failure or event.reason == "on_failure"
-        self.state, self.reason = event.state, event.reason
+        self.state, self.reason, self.since = event.state, event.reason, event.time
         self.verdict = event.verdict or self.verdict
         if self.over:
             self.ended = self.ended or event.time

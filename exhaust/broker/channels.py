@@ -39,8 +39,8 @@ class Channel:
         self._answer: asyncio.Future[Frame] | None = None
         self._wanted: tuple[str, ...] = ()
 
-    async def ask(self, question: Frame, within: float = ANSWER_WITHIN) -> Frame:
-        """Send a method and return its answer; raise ClosedError or TimeoutError."""
+    async def ask(self, question: Frame, within: float | None = ANSWER_WITHIN) -> Frame:
+        """Send a method and return its answer; raise ClosedError, or TimeoutError unless `within` is None."""
         async with self._asking:
             if self.closed is not None:
                 raise ClosedError(self.closed)
@@ -223,14 +223,19 @@ class Subscriber(Channel):
         self._tag = ""
 
     async def open(self, prefetch: int, *, exclusive: bool = False) -> None:
-        """Open the channel and start to consume."""
-        await self.ask(commands.Channel.Open())
-        await self.ask(commands.Basic.Qos(prefetch_size=0, prefetch_count=prefetch, global_=False))
+        """Open the channel and start to consume, however long that takes.
+
+        A quorum queue without a leader answers nobody. To give up would leave a consumer behind that may yet be
+        started, and to drop the connection would take the other consumers along; whether the connection carries
+        anything at all is for heartbeats and the ping to judge.
+        """
+        await self.ask(commands.Channel.Open(), None)
+        await self.ask(commands.Basic.Qos(prefetch_size=0, prefetch_count=prefetch, global_=False), None)
         await self.start(exclusive=exclusive)
 
     async def start(self, *, exclusive: bool = False, no_ack: bool = False) -> None:
         begin: Any = commands.Basic.Consume(queue=self.queue, exclusive=exclusive, no_ack=no_ack)
-        self._tag = str((await self.ask(begin)).consumer_tag)  # type: ignore[attr-defined]
+        self._tag = str((await self.ask(begin, None)).consumer_tag)  # type: ignore[attr-defined]
 
     async def cancel(self, within: float) -> None:
         """Ask for no more; what had arrived and was not taken stays with the broker."""

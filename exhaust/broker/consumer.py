@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
-from exhaust.broker.channels import ClosedError, Subscriber
+from exhaust.broker.channels import ANSWER_WITHIN, ClosedError, Subscriber
 from exhaust.broker.handling import dead_letter, handle, pause_after, redeliver_all
 from exhaust.broker.interface import Acknowledge, Delivery, Disposition, Handler, Publication, Queue, Reject
 from exhaust.broker.link import Link
@@ -83,7 +83,11 @@ class Consumer:
         # A queue that was deleted under its consumer is made again here.
         await self._declare((), (self._queue,))
         channel = Subscriber(self._link.tap, self._queue.name)
-        await channel.open(self._prefetch, exclusive=not self._queue.leader)
+        overdue = asyncio.get_running_loop().call_later(ANSWER_WITHIN, self._report_overdue)
+        try:
+            await channel.open(self._prefetch, exclusive=not self._queue.leader)
+        finally:
+            overdue.cancel()
         self._channel = channel
         if not self._started.done():
             self._started.set_result(None)
@@ -98,6 +102,9 @@ class Consumer:
             pass
         finally:
             self._channel = None
+
+    def _report_overdue(self) -> None:
+        log.warning("the broker does not let us consume: has the queue a leader?", extra={"queue": self._queue.name})
 
     async def _work(self, channel: Subscriber, taken: list[tuple[int, Delivery]]) -> None:
         deliveries = [delivery for _, delivery in taken]

@@ -11,7 +11,7 @@ from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition
 from exhaust.broker.rabbitmq import RabbitMQ
 
 
-async def main(url: str) -> None:
+async def main(url: str, name: str) -> None:
     got = asyncio.Event()
 
     async def handler(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
@@ -19,14 +19,14 @@ async def main(url: str) -> None:
         return [ACKNOWLEDGE] * len(deliveries)
 
     async with RabbitMQ(url, name="leaver") as broker:
-        queue = Queue("leaver", (Binding("leaver", "#"),))
-        await broker.declare(["leaver"], [queue])
+        queue = Queue(name, (Binding(name, "#"),))
+        await broker.declare([name], [queue])
         async with broker.consume(queue, handler):
-            await broker.publish(Publication("leaver", "a", "1", "t/1", b"", 0.0))
+            await broker.publish(Publication(name, "a", "1", "t/1", b"", 0.0))
             await got.wait()
             print("consuming", flush=True)
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-            broker.publish(Publication("leaver", "a", "2", "t/1", b"", 0.0))
+            broker.publish(Publication(name, "a", "2", "t/1", b"", 0.0))
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -49,7 +49,7 @@ class Reader:
 
 async def until(true: Callable[[], bool], within: float = WITHIN) -> None:
     async with asyncio.timeout(within):
-        while not true():
+        while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -74,7 +74,7 @@ class Trial:
     async def confirmed(self, identity: str) -> None:
         """Publish again and again, as an outbox would, until it is confirmed."""
         async with asyncio.timeout(WITHIN):
-            while await outcome(self.publish(identity)) is not None:
+            while await outcome(self.publish(identity)) is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
@@ -99,6 +99,7 @@ async def test_kill_loses_nothing_that_was_confirmed_and_flow_resumes(trial: Tri
             confirmed.extend(identity for identity, error in zip(ids, ended, strict=True) if error is None)
             await asyncio.sleep(0.01)
 
+    await asyncio.to_thread(trial.node.settle)
     async with trial.broker.consume(trial.queue, reader):
         flooding = asyncio.create_task(flood())
         await until(lambda: len(reader.ids) > 500)
@@ -226,7 +227,7 @@ async def test_url_that_is_none_of_a_broker_is_refused(url: str) -> None:
 @pytest.mark.parametrize("state", ["alive", "killed", "stopped"])
 async def test_process_with_a_consumer_exits_in_time(victim: Node, state: str) -> None:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "dev", str(SCRIPT), victim.url,
+        sys.executable, "-X", "dev", str(SCRIPT), victim.url, secrets.token_hex(4),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path.cwd(),
     )  # fmt: skip
     assert child.stdin is not None

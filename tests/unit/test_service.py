@@ -1,0 +1,173 @@
+"""The life of a service: told to stop, crashed, hung, crashed while draining, cancelled from outside."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from exhaust.service import serve
+
+WITHIN = 5.0
+
+
+class Fake:
+    """A service whose work and drain a test writes."""
+
+    def __init__(self, name: str, drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.name = name
+        self.events: list[str] = []
+        self._drain = drain
+        self.fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, until: asyncio.Event) -> None:
+        told = asyncio.ensure_future(until.wait())
+        try:
+            await asyncio.wait([told, self.fault], return_when=asyncio.FIRST_COMPLETED)
+            if self.fault.done():
+                self.fault.result()
+                return
+            self.events.append("draining")
+            if self._drain:
+                await self._drain()
+            self.events.append("drained")
+        except asyncio.CancelledError:
+            self.events.append("cancelled")
+            raise
+        finally:
+            told.cancel()
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+async def crash() -> None:
+    raise ValueError("while draining")
+
+
+@pytest.fixture
+def until() -> asyncio.Event:
+    return asyncio.Event()
+
+
+async def test_told_to_stop_all_drain_and_serve_returns(until: asyncio.Event) -> None:
+    one, other = Fake("one"), Fake("other")
+    async with asyncio.timeout(WITHIN):
+        serving = asyncio.create_task(serve([one, other], until))
+        await asyncio.sleep(0)
+        assert one.events == other.events == []
+        until.set()
+        await serving
+    assert one.events == other.events == ["draining", "drained"]
+
+
+async def test_a_crash_stops_the_others_in_order_and_is_raised(until: asyncio.Event) -> None:
+    one, other = Fake("one"), Fake("other")
+    one.fault.set_exception(ValueError("crashed"))
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(ValueError, match="crashed"):
+            await serve([other, one], until)
+    assert other.events == ["draining", "drained"]
+    assert until.is_set()
+
+
+async def test_one_that_ends_by_itself_ends_all(until: asyncio.Event) -> None:
+    one, other = Fake("one"), Fake("other")
+    one.fault.set_result(None)
+    async with asyncio.timeout(WITHIN):
+        await serve([one, other], until)
+    assert other.events == ["draining", "drained"]
+
+
+async def test_hung_drain_is_cut_off_at_the_deadline(until: asyncio.Event) -> None:
+    one, other = Fake("one", hang), Fake("other")
+    until.set()
+    began = time.monotonic()
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(TimeoutError, match=r"one did not stop within 0\.05 s"):
+            await serve([one, other], until, drain_within=0.05)
+    assert 0.05 <= time.monotonic() - began < 1.0
+    assert one.events == ["draining", "cancelled"]
+    assert other.events == ["draining", "drained"]
+
+
+async def test_a_crash_while_draining_is_raised_and_the_others_drain(until: asyncio.Event) -> None:
+    one, other = Fake("one", crash), Fake("other")
+    until.set()
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(ValueError, match="while draining"):
+            await serve([one, other], until)
+    assert other.events == ["draining", "drained"]
+
+
+async def test_what_failed_first_is_what_is_raised(until: asyncio.Event, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        first, others = Fake("first"), [Fake(f"other-{n}", crash) for n in range(3)]
+        first.fault.set_exception(ValueError("first of all"))
+        async with asyncio.timeout(WITHIN):
+            with pytest.raises(ValueError, match="first of all"):
+                await serve([*others, first], asyncio.Event())
+    assert caplog.messages == ["failed while stopping"] * 60
+
+
+async def test_a_crash_says_more_than_a_hang_that_follows(until: asyncio.Event) -> None:
+    one, other = Fake("one"), Fake("other", hang)
+    one.fault.set_exception(ValueError("crashed"))
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(ValueError, match="crashed"):
+            await serve([one, other], until, drain_within=0.05)
+    assert other.events == ["draining", "cancelled"]
+
+
+async def test_cancelled_from_outside_it_cancels_all(until: asyncio.Event) -> None:
+    one, other = Fake("one"), Fake("other")
+    async with asyncio.timeout(WITHIN):
+        serving = asyncio.create_task(serve([one, other], until))
+        await asyncio.sleep(0)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+    assert one.events == other.events == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("return 7", 7, ""),
+        ("raise StoreError('the disk is full')", 1, "stopped by a fault error=the disk is full"),
+        ("raise ValueError('a bug')", 70, "ValueError: a bug"),
+        ("asyncio.current_task().cancel(); await asyncio.sleep(1)", 70, "cancelled"),
+        ("asyncio.create_task(stubborn()); await asyncio.sleep(0); return 0", 0, ""),
+    ],
+)
+def test_a_process_leaves_with_its_code_whatever_still_runs(body: str, code: int, said: str) -> None:
+    script = f"""
+import asyncio
+from exhaust import logs
+from exhaust.errors import StoreError
+from exhaust.service import run_to_exit
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+async def main():
+    {body}
+
+logs.configure()
+print("kept", end="")
+run_to_exit(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
+    assert (ran.returncode, ran.stdout) == (code, "kept")
+    assert said in ran.stderr

@@ -1,0 +1,141 @@
+"""Messages on the wire: what comes back is what was sent, and nothing is taken under a false address."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from exhaust.broker.interface import Delivery, Publication
+from exhaust.errors import ForgeryError, MessageError
+from exhaust.messages import AnyMessage, Codec, kind_of
+from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, KNOWLEDGE, RESULTS, TELEMETRY
+from exhaust.signing import SIGNED, Signer, Verifier
+from exhaust.wire import pack, unpack
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "messages"
+KINDS = [kind.__name__ for kind in get_args(AnyMessage)]
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+SIGNER = Signer(KEY)
+VERIFIER = Verifier({f"{name}/1": KEY.public_key() for name in ("activation", "command", "result")})
+
+
+def golden(name: str) -> AnyMessage:
+    return Codec.decode((GOLDEN / f"{name}.json").read_bytes())
+
+
+def packed(name: str) -> Publication:
+    return pack(golden(name), SIGNER)
+
+
+def delivered(sent: Publication, **fields: Any) -> Delivery:
+    about = Delivery(sent.exchange, sent.key, sent.id, sent.type, sent.body, sent.time, sent.headers, "queue", 1)
+    return replace(about, **fields)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_message_comes_back_as_it_was_sent(name: str) -> None:
+    message = golden(name)
+    sent = packed(name)
+    assert (sent.id, sent.type, sent.time) == (message.id, kind_of(message), message.time)
+    assert unpack(delivered(sent), VERIFIER) == message
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_only_what_must_be_signed_is_sealed(name: str) -> None:
+    sealed = b"payloadType" in packed(name).body
+    assert sealed == isinstance(golden(name), SIGNED)
+
+
+@pytest.mark.parametrize("name", ["Activation", "Command", "Result"])
+def test_what_must_be_signed_is_not_sent_otherwise(name: str) -> None:
+    with pytest.raises(TypeError, match="needs a signer"):
+        pack(golden(name))
+
+
+def test_a_batch_tells_the_ledger_all_in_its_headers() -> None:
+    assert packed("Batch").headers == {
+        "host": "web-1", "emitter": "service", "stream": "state", "epoch": 3, "seq": 17, "count": 1, "dropped": 2,
+        "schema": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "Batch"])
+def test_only_batches_have_headers(name: str) -> None:
+    assert packed(name).headers == {}
+
+
+def test_a_command_waits_no_longer_than_it_is_valid() -> None:
+    assert packed("Command").expires == 30.0
+    late = msgspec.structs.replace(golden("Command"), expires=0.0)
+    assert pack(late, SIGNER).expires == 0.0
+    assert packed("Result").expires is None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_id_that_is_not_the_body_s_is_misattributed(name: str) -> None:
+    with pytest.raises(MessageError, match="misattributed"):
+        unpack(delivered(packed(name), id="other"), VERIFIER)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("key", ["", "#", "web-2", "web-2.service.state", "fact.web-2.service.down", "web-1.x"])
+def test_a_key_that_is_not_the_body_s_is_misattributed(name: str, key: str) -> None:
+    with pytest.raises(MessageError, match="misattributed"):
+        unpack(delivered(packed(name), key=key), VERIFIER)
+
+
+@pytest.mark.parametrize("name", ["Batch", "Fact", "Watch", "Sighting", "Decision", "ExecutionEvent"])
+@pytest.mark.parametrize("exchange", [TELEMETRY, BACKLOG, KNOWLEDGE, "exhaust.journal", "exhaust.dead", ""])
+def test_an_exchange_that_is_not_the_body_s_is_misattributed(name: str, exchange: str) -> None:
+    sent = packed(name)
+    if exchange not in (sent.exchange, BACKLOG if name == "Batch" else ""):
+        with pytest.raises(MessageError, match="misattributed"):
+            unpack(delivered(sent, exchange=exchange), VERIFIER)
+
+
+@pytest.mark.parametrize("name", ["Activation", "Command", "Result"])
+@pytest.mark.parametrize("exchange", [ACTIVATIONS, COMMANDS, RESULTS, CONTROL])
+def test_a_signed_message_on_another_s_exchange_is_misattributed(name: str, exchange: str) -> None:
+    sent = packed(name)
+    if exchange != sent.exchange and (name, exchange) != ("Command", RESULTS):
+        with pytest.raises(MessageError, match="misattributed"):
+            unpack(delivered(sent, exchange=exchange), VERIFIER)
+
+
+def test_what_a_spool_resends_comes_by_the_backlog() -> None:
+    assert unpack(delivered(packed("Batch"), exchange=BACKLOG)) == golden("Batch")
+
+
+def test_a_command_that_expired_comes_back_among_the_results() -> None:
+    assert unpack(delivered(packed("Command"), exchange=RESULTS), VERIFIER) == golden("Command")
+
+
+@pytest.mark.parametrize("name", ["Activation", "Command", "Result"])
+@pytest.mark.parametrize("exchange", [ACTIVATIONS, COMMANDS, RESULTS, CONTROL])
+def test_nothing_unsigned_is_taken_where_signatures_are_due(name: str, exchange: str) -> None:
+    bare = delivered(packed(name), body=Codec.encode(golden(name)), exchange=exchange)
+    with pytest.raises(MessageError, match="no signed envelope"):
+        unpack(bare, VERIFIER)
+
+
+@pytest.mark.parametrize("exchange", [ACTIVATIONS, COMMANDS, RESULTS, CONTROL])
+def test_who_has_no_verifier_reads_nothing_signed(exchange: str) -> None:
+    with pytest.raises(ForgeryError, match="nobody here reads"):
+        unpack(delivered(packed("Command"), exchange=exchange))
+
+
+@pytest.mark.parametrize("name", ["Activation", "Command", "Result"])
+@pytest.mark.parametrize("exchange", [KNOWLEDGE, TELEMETRY, BACKLOG, "exhaust.journal"])
+def test_a_command_without_signature_is_not_taken_by_another_road(name: str, exchange: str) -> None:
+    bare = delivered(packed(name), body=Codec.encode(golden(name)), exchange=exchange)
+    with pytest.raises(MessageError, match="misattributed"):
+        unpack(bare, VERIFIER)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff", b"null"])
+def test_a_body_that_is_no_message_is_refused(body: bytes) -> None:
+    with pytest.raises(MessageError):
+        unpack(delivered(packed("Fact"), body=body))
