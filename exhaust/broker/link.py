@@ -6,7 +6,6 @@ kept programs from ending; here whatever is to be restored is done in one place,
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -108,12 +107,15 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        # In a task of its own, since aio-pika's close does not end when it is cancelled: only when its socket is gone.
+        goodbye = asyncio.ensure_future(connection.close())
         if self._closing and tap is not None and not tap.mute:
-            await _close(connection)
+            await asyncio.wait((goodbye,), timeout=_CLOSE_WITHIN)
         if tap is not None:
             tap.abort("connection closed")
-        # With the socket gone aio-pika's tasks end by themselves; this waits for them.
-        await _close(connection)
+        await asyncio.wait((goodbye,), timeout=_CLOSE_WITHIN)
+        goodbye.cancel()
+        await asyncio.gather(goodbye, return_exceptions=True)
 
     async def close(self) -> None:
         """Say goodbye if the broker listens; end in any case."""
@@ -121,12 +123,6 @@ class Link:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,), timeout=3 * _CLOSE_WITHIN)
-
-
-async def _close(connection: aio_pika.Connection) -> None:
-    with contextlib.suppress(*FAILURES):
-        async with asyncio.timeout(_CLOSE_WITHIN):
-            await connection.close()
 
 
 def explain(error: BaseException, url: URL) -> str:

@@ -18,6 +18,7 @@ from exhaust.broker import frames
 FIRST_CHANNEL = 64
 # Beyond this the broker reads too slowly, or not at all: a publication is refused instead of kept in memory.
 _MOST_UNSENT = 8 * 1024 * 1024
+_MOST_GATHERED = 256 * 1024
 
 
 class Receiver(Protocol):
@@ -50,6 +51,7 @@ class Tap(asyncio.StreamReaderProtocol):
         self._socket: asyncio.Transport | None = None
         self._rest = b""
         self._unsent: list[bytes] = []
+        self._gathered = 0
         self._flushing = False
         self._next = FIRST_CHANNEL
         self._fed = 0.0
@@ -100,6 +102,9 @@ class Tap(asyncio.StreamReaderProtocol):
         """Send now; what follows in this turn of the loop leaves in one further piece at its end."""
         if self._flushing:
             self._unsent.append(data)
+            self._gathered += len(data)
+            if self._gathered > _MOST_GATHERED:
+                self._send()
         elif self._socket is not None and not self.ended.done():
             self._flushing = True
             self._socket.write(data)
@@ -107,9 +112,13 @@ class Tap(asyncio.StreamReaderProtocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self._send()
+
+    def _send(self) -> None:
         if self._unsent and self._socket is not None:
             self._socket.write(b"".join(self._unsent))
             self._unsent.clear()
+            self._gathered = 0
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data

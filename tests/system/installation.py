@@ -71,7 +71,7 @@ class Installation:
     `within` is how long a run of the workflow waits for the evidence that the service is back.
     """
 
-    def __init__(self, folder: Path, broker: str, *, within: str = "10s") -> None:
+    def __init__(self, folder: Path, broker: str, *, within: str = "30s") -> None:
         self.state = folder / "state"
         self.ledger = folder / "ledger"
         self.log = folder / "up.log"
@@ -245,6 +245,14 @@ class Installation:
                 raise TimeoutError(f"not within {within:g} s\n{self.story()}")
             await asyncio.sleep(_LOOK_AGAIN)
         return time.monotonic() - began
+
+    async def until_back(self, name: str, pid: int, within: float) -> float:
+        """Wait until another process has taken the place of `pid`; return after how many seconds it had."""
+
+        async def back() -> bool:
+            return await self.is_back(name, instead_of=pid)
+
+        return await self.until(back, within)
 
     async def rest(self, since: float, within: float = PATIENCE) -> None:
         """Wait until the loop has come to rest after something that was done at `since`: asked whenever there is news."""
