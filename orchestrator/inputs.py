@@ -7,6 +7,7 @@ from typing import Any
 
 from exhaust.expressions import Timestamp, parse_duration, parse_quantity, parse_timestamp
 from exhaust.expressions import Duration as Span
+from exhaust.expressions.values import TIMESTAMP_MAX, TIMESTAMP_MIN
 from orchestrator.workflows import Input, InputType
 
 _MISSING = object()
@@ -35,7 +36,7 @@ def _double(value: Any) -> float:
 
 
 def _bool(value: Any) -> bool:
-    return {True: True, False: False, "true": True, "false": False}[value]
+    return value if isinstance(value, bool) else {"true": True, "false": False}[value]
 
 
 def _path(value: Any) -> str:
@@ -46,11 +47,16 @@ def _path(value: Any) -> str:
 
 
 def _timestamp(value: Any) -> Timestamp:
-    return Timestamp.from_seconds(value) if isinstance(value, int | float) else parse_timestamp(value)
+    if not isinstance(value, int | float):
+        return parse_timestamp(value)
+    found = Timestamp.from_seconds(_double(value))
+    if not TIMESTAMP_MIN <= found <= TIMESTAMP_MAX:
+        raise ValueError(value)
+    return found
 
 
 def _span(value: Any) -> Span:
-    return Span.from_seconds(value) if isinstance(value, int | float) else parse_duration(value)
+    return Span.from_seconds(_double(value)) if isinstance(value, int | float) else parse_duration(value)
 
 
 def _list(value: Any) -> list[Any]:
@@ -99,6 +105,6 @@ def _parse(name: str, spec: InputType | Input, value: Any) -> Any:
         parsed = _PARSERS[wanted.type](value)
     except (ValueError, TypeError, KeyError, OverflowError) as exc:
         raise InputError(f"input '{name}' should be of type {wanted.type}, got {value!r}") from exc
-    if wanted.one_of is not None and parsed not in wanted.one_of:
+    if wanted.one_of is not None and parsed not in map(_PARSERS[wanted.type], wanted.one_of):
         raise InputError(f"input '{name}' should be one of {wanted.one_of}, got {value!r}")
     return parsed

@@ -145,7 +145,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "password", "whole"),
     [
-        ("amqp://u@h:5672/v", "pass", "amqp://u:pass@h:5672/v"),
+        ("amqp://u@h:5672/v", "hunter2", "amqp://u:hunter2@h:5672/v"),
         ("amqps://u:old@h/v", "new", "amqps://u:new@h/v"),
         ("amqp://u@h/", "a/b@c:d%\\1 é", "amqp://u:a%2Fb%40c%3Ad%25%5C1%20%C3%A9@h/"),
     ],
