@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks import monit
 from benchmarks.node import Node
 from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
@@ -213,6 +214,7 @@ class Floor:
         self.samples.append(1000 * (time.perf_counter() - began))
 
 
+MONIT_KILLS = 15
 FLOOR = Queue("exhaust.floor", (Binding("exhaust.floor", "#"),))
 
 
@@ -260,6 +262,18 @@ def table(found: Sequence[dict[str, float]], floor: Sequence[float], label: str)
         print(f"{name:36}{middle:8.1f}{high:8.1f}{max(values):8.1f}")
 
 
+async def compare_with_monit(folder: Path) -> None:
+    if not monit.installed():
+        print("\nmonit is not installed here (apt-get install monit): not compared")
+        return
+    (folder / "monit").mkdir()
+    found = await monit.measure(folder / "monit", MONIT_KILLS)
+    middle, high = quantiles(found)
+    print(
+        f"\nmonit, checking every second, {len(found)} kills: death → restarted p50 {middle:.0f} ms, p99 {high:.0f} ms"
+    )
+
+
 async def bench(kills: int, apart: float, embedded: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="exhaust-bench-"))
     try:
@@ -284,6 +298,7 @@ async def bench(kills: int, apart: float, embedded: bool) -> None:
                 )
         finally:
             node.stop()
+        await compare_with_monit(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

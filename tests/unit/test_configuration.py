@@ -81,7 +81,7 @@ def test_what_two_files_both_say_is_a_fault_of_the_second(tmp_path: Path, text: 
         "host: a\nlists: {a: [1]}\nhosts: [{name: 'h-[01:03]'}]\nworkflows: [{name: w, tasks: []}]\n"
         "adapters: [{name: oncall, use: notify, url: 'log:'}]\nanalyzers: [" + ANALYZER % "keep: 1s" + "]\n"
     )
-    assert f"error: 1.yaml:1:" in told(written(tmp_path, first, text))
+    assert "error: 1.yaml:1:" in told(written(tmp_path, first, text))
     assert fault in told(tmp_path)
 
 
@@ -150,9 +150,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         ("amqp://u@h/", "a/b@c:d%\\1 é", "amqp://u:a%2Fb%40c%3Ad%25%5C1%20%C3%A9@h/"),
     ],
 )
-def test_the_password_of_the_broker_comes_from_its_file(
-    tmp_path: Path, url: str, password: str, whole: str
-) -> None:
+def test_the_password_of_the_broker_comes_from_its_file(tmp_path: Path, url: str, password: str, whole: str) -> None:
     (tmp_path / "secret").write_text(f"{password}\n")
     found = loaded(tmp_path, f"broker: {{url: '{url}', password_file: secret}}")
     assert found.broker == whole

@@ -100,9 +100,7 @@ class Bench:
         self.answers: list[str] = []
         self.until = asyncio.Event()
         self.doing: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
-        self.worker = Worker(
-            "test", self.decider, store, broker, self.clock, [QUEUE], perform=self._perform
-        )
+        self.worker = Worker("test", self.decider, store, broker, self.clock, [QUEUE], perform=self._perform)
 
     async def _perform(self, work: Any) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
