@@ -74,7 +74,7 @@ class Activator:
     def resume(self, now: float) -> Iterator[Effect]:
         """Do what has come due, then judge what is open by the rules as they are now: they may have changed since."""
         yield from self.tick(now)
-        for fact in list(self._facts.values()):
+        for fact in self._oldest_first():
             yield from self._judge_fact(fact, now, resumed=True)
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
@@ -130,7 +130,7 @@ class Activator:
         if event.verdict == "relapsed":
             run.back = event.causes[0] if event.causes else None
         yield Keep(f"run/{run.execution}", run)
-        for key, candidate in list(self._candidates.items()):
+        for key, candidate in self._in_turn():
             if candidate.rule == run.rule:
                 yield from self._judge(key, candidate, (event.id,), now)
                 if candidate.rung == run.rung and run.failed and self._same_fault(candidate, run):
@@ -155,12 +155,20 @@ class Activator:
 
     def _judge_neighbours(self, fact: Fact, now: float) -> Iterator[Effect]:
         """Judge anew, as a fact of their host comes or goes, the candidates whose rules look at it."""
-        for key, candidate in list(self._candidates.items()):
+        for key, candidate in self._in_turn():
             other, condition = self._facts.get(candidate.episode), self._rules[candidate.rule].when
             if other is None or other.host != fact.host or other.episode == fact.episode:
                 continue
             if condition is not None and "facts" in condition.variables:
                 yield from self._judge(key, candidate, (fact.id,), now)
+
+    def _oldest_first(self) -> list[Fact]:
+        return sorted(self._facts.values(), key=_age)
+
+    def _in_turn(self) -> list[tuple[str, Candidate]]:
+        """Return the candidates in the order in which a slot that is free is theirs, which no start changes."""
+        turn = {fact.episode: number for number, fact in enumerate(self._oldest_first())}
+        return sorted(self._candidates.items(), key=lambda item: (turn.get(item[1].episode, len(turn)), item[0]))
 
     # Deciding
 
@@ -202,7 +210,8 @@ class Activator:
         if fact is None or rule is None or candidate.rung >= len(rule.ladder):
             return None
         host = None if fact.host is None else self._hosts(fact.host)
-        facts = {other.name: cause_of(other) for other in self._facts.values() if other.host == fact.host}
+        others = (other for other in self._facts.values() if other.host == fact.host)
+        facts = {other.name: cause_of(other) for other in sorted(others, key=_age)}
         runs = tuple(self._runs.values())
         return Question(rule, candidate.rung, fact, identity(fact), host, runs, now, self._lists, facts)
 
@@ -366,6 +375,10 @@ class Activator:
 
 def _outcome(refusals: Sequence[Refusal]) -> str:
     return "observed" if [refusal.reason.guard for refusal in refusals] == ["mode"] else "refused"
+
+
+def _age(fact: Fact) -> tuple[float, str]:
+    return fact.since, fact.episode
 
 
 def identity(fact: Fact) -> str:

@@ -8,13 +8,18 @@ from exhaust.language import RULE, RuleCondition, RuleText, RuleValues, no_value
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
 
-Mode = Literal["observe", "auto"]
+Mode = Literal["observe", "approve", "auto"]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 COOLDOWN = 600.0
 COOLDOWN_AFTER_FAILURE = 3600.0
 WINDOW = 3600.0
 _NOTHING = no_values(RULE)
+
+
+def _built(mode: Mode | None) -> None:
+    if mode == "approve":
+        raise ValueError("mode 'approve' is not built yet")
 
 
 class Notice(Settings, frozen=True, kw_only=True):
@@ -48,6 +53,7 @@ class Rung(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.run is None) == (self.notify is None):
             raise ValueError("a rung needs either 'run' or 'notify'")
+        _built(self.mode)
 
 
 class Rule(Settings, frozen=True, kw_only=True):
@@ -68,6 +74,7 @@ class Rule(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.run is None and self.notify is None:
             raise ValueError("a rule needs 'run' or 'notify'")
+        _built(self.mode)
 
     @property
     def names(self) -> tuple[str, ...]:

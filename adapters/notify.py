@@ -17,7 +17,7 @@ _MOST = 2000
 
 
 class Notify(Settings, frozen=True, kw_only=True):
-    """Where notices go: `log:` is the service's log and `notices.jsonl` in `state`, the installation's state directory."""
+    """Where notices go: `log:` is the service's log and `notices.jsonl` in the installation's state directory."""
 
     url: Literal["log:"]
     state: str = ""

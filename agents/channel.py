@@ -69,7 +69,7 @@ class HelperLine:
         self._path = path
         self._waiting: dict[str, _Request] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self._over = False
+        self._leaving = self._over = False
         self.helper_uid: int | None = None
 
     @property
@@ -92,6 +92,8 @@ class HelperLine:
             finally:
                 self._writer = None
                 writer.close()
+            if self._leaving:
+                self._let_go()
             await asyncio.sleep(_PATIENCE[0])
 
     async def ask(self, key: str, envelope: bytes, patience: float) -> Answer | None:
@@ -113,9 +115,13 @@ class HelperLine:
             del self._waiting[digest(envelope)]
 
     async def given_up(self, within: float) -> None:
-        """Wait for what is under way, then let go of it: it is asked for again after the next start."""
-        if self._waiting:
+        """Wait for what is under way, while there is a helper to answer; then let go: the next start asks again."""
+        self._leaving = True
+        if self._waiting and self.connected:
             await asyncio.wait([request.answer for request in self._waiting.values()], timeout=within)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._over = True
         for request in self._waiting.values():
             if not request.answer.done():

@@ -87,14 +87,14 @@ class Inference:
             self._episodes[series.episode] = key
         if series.open:
             self._open[analysis.name, series.host][key] = series
-            self._remind(series.due(analysis.settings), "series", key)
+            self._remind(series.due(), "series", key)
 
     def resume(self, now: float) -> Iterator[Effect]:
         """Nobody was listening until now: that is not the sources' silence."""
         for name, host in list(self._open):
             for key, series in self._open[name, host].items():
                 series.heard = max(series.heard, now)
-                self._remind(series.due(self._analyses[name].settings), "series", key)
+                self._remind(series.due(), "series", key)
         return iter(())
 
     def handle(self, message: Any, received: float) -> Iterator[Effect]:
@@ -217,8 +217,9 @@ class Inference:
         series.refresh_at = now + analysis.settings.refresh
         self._episodes[episode] = key
         self._open[analysis.name, series.host][key] = series
-        self._remind(series.due(analysis.settings), "series", key)
-        return self._fact(analysis, series, episode, "asserted", (cause,), now)
+        fact = self._fact(analysis, series, episode, "asserted", (cause,), now)
+        self._remind(series.due(), "series", key)
+        return fact
 
     def _closed(
         self,
@@ -244,6 +245,7 @@ class Inference:
         now: float,
     ) -> Fact:
         series.last_message = identifier
+        series.told_until = series.valid_until(analysis.settings) if series.open else series.ended
         return Fact(
             id=identifier,
             time=now,
@@ -256,7 +258,7 @@ class Inference:
             reason=reason,
             severity=analysis.settings.severity,
             since=series.since,
-            valid_until=series.valid_until(analysis.settings) if series.open else series.ended,
+            valid_until=series.told_until,
             value=series.value,
             summary=series.summary,
             evidence=series.evidence,
@@ -267,9 +269,9 @@ class Inference:
         """A timer of a series came: it expires, is asserted again, or the timer was overtaken."""
         analysis = self._analyses[_unslash(key.split("/", 3)[1])]
         settings = analysis.settings
-        if not series.open or due < series.due(settings):
+        if not series.open or due < series.due():
             if series.open:
-                self._remind(series.due(settings), "series", key)
+                self._remind(series.due(), "series", key)
             return
         causes = (series.last_message,)
         if series.valid_until(settings) <= now:
@@ -281,7 +283,7 @@ class Inference:
             series.refresh_at = due + settings.refresh * (math.floor((now - due) / settings.refresh) + 1)
             identifier = derived_id("fact/1", causes, f"{analysis.name} {key}", analysis.definition, 2, due)
             yield self._fact(analysis, series, identifier, "asserted", causes, now)
-            self._remind(series.due(settings), "series", key)
+            self._remind(series.due(), "series", key)
         yield Keep(key, series)
 
     def _remind(self, due: float, kind: Literal["series", "watch"], key: str) -> None:

@@ -21,7 +21,10 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct):
-    """Times are the records', but for `heard` and `refresh_at`, which are the analyzer's own clock."""
+    """Times are the records', but for `heard` and `refresh_at`, which are the analyzer's own clock.
+
+    `told_until` is until when the newest message says that the fact is valid.
+    """
 
     host: str
     labels: Labels
@@ -35,6 +38,7 @@ class Series(msgspec.Struct):
     ended: float = 0.0
     held: float = 0.0
     refresh_at: float = 0.0
+    told_until: float = 0.0
     last_message: str = ""
     value: Any = None
     summary: str = ""
@@ -83,8 +87,9 @@ class Series(msgspec.Struct):
             return self.held + settings.expires
         return self.heard + _REFRESHES_HEARD * settings.refresh
 
-    def due(self, settings: Inferring) -> float:
-        return min(self.refresh_at, self.valid_until(settings))
+    def due(self) -> float:
+        """When an open fact is to be asserted again, or is over."""
+        return min(self.refresh_at, self.told_until)
 
     def remember(self, seen: Seen) -> None:
         self.seen = [*self.seen[1 - MOST_SEEN :], seen]

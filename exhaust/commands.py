@@ -7,15 +7,14 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from exhaust import logs, reading
-from exhaust.clock import SystemClock
 from exhaust.client import Client
+from exhaust.clock import SystemClock
 from exhaust.configuration import Catalogue, Configuration, check, load
 from exhaust.demo.telling import demo
 from exhaust.errors import ConfigurationError, ExhaustError, UnreachableError, UsageError
-from exhaust.evaluating import evaluate, evaluate_lines
+from exhaust.evaluating import as_json, evaluate, evaluate_lines
 from exhaust.running import COMPONENTS, opened_broker, topology
 from exhaust.service import run_to_exit, stop_on_signals
 from exhaust.signing import Keys
@@ -116,6 +115,9 @@ def main(argv: Sequence[str], catalogue: Catalogue, run: Run) -> None:
         code = _complain(exc, 1)
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
 
 
@@ -158,12 +160,12 @@ def _eval(options: argparse.Namespace) -> int:
     try:
         variables = json.loads(options.vars)
         if not isinstance(variables, dict):
-            raise ValueError("a JSON object is needed")  # noqa: TRY004, TRY301
+            raise ValueError("a JSON object is needed")
     except ValueError as exc:
         raise UsageError(f"--vars: {exc}") from exc
     answer = evaluate(options.expression, variables)
     if "value" in answer:
-        print(json.dumps(answer["value"], ensure_ascii=False))  # noqa: T201
+        print(as_json(answer["value"]))  # noqa: T201
         return 0
     if "unknown" in answer:
         print(f"unknown: {answer['unknown']}")  # noqa: T201
@@ -186,7 +188,7 @@ async def _up(options: argparse.Namespace, catalogue: Catalogue) -> int:
         keys.signer(role)  # made once, before children race for them
     until = asyncio.Event()
     stop_on_signals(until)
-    config = str(Path(options.config).absolute())
+    config = os.path.abspath(options.config)  # noqa: PTH100  no file is touched: the loop may do it
     await supervise(children(COMPONENTS, config, embedded=configuration.embedded), until, SystemClock())
     return 0
 

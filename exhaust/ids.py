@@ -29,11 +29,11 @@ def derived_id(
 
 
 def definition_hash(definition: object) -> str:
-    """Return 16 hexadecimal digits that change when the meaning of `definition` (plain data or a settings type) does."""
+    """Return 16 hexadecimal digits that change when `definition` (plain data or a settings type) does."""
     text = msgspec.json.encode(definition, order="deterministic")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 def effect_key(execution: str, task: str, retry: int) -> str:
-    """Return the idempotency key of one task's effect: `task` is its path, with the `for_each` item where there is one."""
+    """Return the idempotency key of one task's effect; `task` is its path, with the `for_each` item if any."""
     return hashlib.sha256(f"{execution}\x1f{task}\x1f{retry}".encode()).hexdigest()

@@ -148,8 +148,7 @@ class ExpressionForm:
         except ExpressionError as exc:
             faults.append(_fault(node, exc.column, str(exc), path))
             return INVALID
-        for fault in expression.faults:
-            faults.append(_fault(node, fault.column, fault.reason, path))
+        faults.extend(_fault(node, fault.column, fault.reason, path) for fault in expression.faults)
         return INVALID if expression.faults else expression
 
 

@@ -32,4 +32,4 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(Line())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for library in ("aio_pika", "aiormq", "aiohttp.access", "asyncio"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+        logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -153,7 +153,8 @@ class Outbox:
             left = max(0.0, self._knock_at - asyncio.get_running_loop().time())
             seconds = left if seconds is None else min(left, seconds)
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
+                await self._wake.wait()
         except TimeoutError:
             self._tidy()
 

@@ -154,7 +154,9 @@ class Conductor:
 
     def _sighting(self, sighting: Sighting, now: float) -> Iterator[Effect]:
         run = self._runs.get(sighting.execution)
-        if run is not None and run.state == "verifying":
+        if run is None or run.state != "verifying":
+            return
+        if run.sighting is None or run.sighting.holds != sighting.holds:
             yield from self._course.note(run, sighting)
             yield from self._go_on(run, now, (sighting.id,))
 

@@ -20,7 +20,7 @@ _ANSWER_GRACE = 5.0
 # minute where it must, `on_failure` the rest.
 _VERIFY_WITHIN = 25.0
 _FAILURE_WITHIN = 50.0
-# What was under way while we were away may have been answered: for as long the answer is waited for.
+# What ran out of time while we were away may have been answered meanwhile: for as long the answer is waited for.
 _BACK_GRACE = 15.0
 
 
@@ -96,13 +96,16 @@ class Course:
                 yield from self.finish(run, name, "indeterminate", now, (), error="no result came in time")
 
     def _give_up(self, run: Run, name: str) -> float:
-        began = run.task(name).began
-        until = min(began + self._reach.waits(run, run.spec(name)), self._tasks_until(run))
-        return (max(until, self._back + _BACK_GRACE) if began < self._back else until) + _ANSWER_GRACE
+        latest = run.task(name).began + self._reach.waits(run, run.spec(name))
+        return self._not_while_away(min(latest, self._tasks_until(run)) + _ANSWER_GRACE)
 
     def _tasks_until(self, run: Run) -> float:
         """Return until when tasks may be begun."""
         return self._end_of(run) + _FAILURE_WITHIN if run.handling_failure else run.began + run.workflow.timeout
+
+    def _not_while_away(self, moment: float) -> float:
+        """Put off until we have listened for a while what passed before we were back."""
+        return moment if moment > self._back else self._back + _BACK_GRACE
 
     def _end_of(self, run: Run) -> float:
         """Return what the promised minute begins with."""
@@ -190,8 +193,7 @@ class Course:
 
     def verify_until(self, run: Run) -> float:
         """Return when the verdict is due on whatever evidence there is."""
-        until = max(run.verify_until, self._back + _BACK_GRACE) if run.since < self._back else run.verify_until
-        return min(until, self._end_of(run) + _VERIFY_WITHIN)
+        return min(self._not_while_away(run.verify_until), self._end_of(run) + _VERIFY_WITHIN)
 
     def _recovered(self, run: Run) -> bool:
         """Whether fresh evidence says so: a sighting, or where that suffices the cause's own closing."""

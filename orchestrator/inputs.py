@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from exhaust.expressions import Timestamp, parse_duration, parse_quantity, parse_timestamp
 from exhaust.expressions import Duration as Span
+from exhaust.expressions import Timestamp, parse_duration, parse_quantity, parse_timestamp
 from exhaust.expressions.values import TIMESTAMP_MAX, TIMESTAMP_MIN
 from orchestrator.workflows import Input, InputType
 
@@ -61,13 +61,13 @@ def _span(value: Any) -> Span:
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(value)  # noqa: TRY004  told to the caller as a wrong value like all others
+        raise ValueError(value)
     return value
 
 
 def _map(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(value)  # noqa: TRY004
+        raise ValueError(value)
     return value
 
 

@@ -49,11 +49,14 @@ class Journal:
 
     def active(self) -> Iterator[Run]:
         """Yield the runs that are not over or may yet relapse, as their journals give them."""
+        known: dict[str, Defined[Workflow]] = {}
         for key, body in list(self._rows("active/")):
             execution, definition = key.partition("/")[2], msgspec.json.decode(body, type=str)
+            if definition not in known:
+                source = next(self._rows(f"definition/{definition}"))[1]
+                known[definition] = define(Workflow, msgspec.json.decode(source))
             entries = [Codec.decode(entry) for _, entry in self._rows(f"journal/{execution}/")]
-            source = msgspec.json.decode(next(self._rows(f"definition/{definition}"))[1])
-            yield _replay(define(Workflow, source), entries)
+            yield _replay(known[definition], entries)
 
     def begin(self, run: Run) -> Iterator[Effect]:
         """Keep what the run starts with."""

@@ -115,7 +115,7 @@ class Run:
         return []
 
     def failure(self) -> ExecutionState | None:
-        """Return how the first step that is over and must not fail has failed: a step is over when all its tasks are."""
+        """Return how the first step that is over has failed, if it must not: it is over when all its tasks are."""
         for step in steps(self._part):
             tasks = [(spec, self.task(spec.name)) for spec in step]
             if not all(task.over for _, task in tasks):

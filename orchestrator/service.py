@@ -63,5 +63,5 @@ async def perform(adapters: Adapters, doing: Doing) -> Done:
         return Done(output=await plugin.act(settings, doing.task))
     except AdapterError as exc:
         return Done(error=str(exc), retry=exc.retry)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001  the one place: a plug-in must not stop the others
         return Done(error=f"{type(exc).__name__}: {exc}", retry=False)

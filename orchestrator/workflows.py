@@ -12,7 +12,7 @@ from exhaust.settings import Duration
 _NOTHING = no_values(WORKFLOW)
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 InputType = Literal[
-    "string", "int", "double", "bool", "duration", "size", "timestamp", "list", "map", "host", "path", "ip"
+    "string", "int", "double", "bool", "duration", "size", "timestamp", "list", "map", "host", "path", "ip", "process"
 ]
 
 
@@ -51,7 +51,11 @@ class TaskSpec(Settings, frozen=True, kw_only=True):
     host: WorkflowText | None = None
     timeout: Duration = 60.0
     retry: Retry = Retry()
-    on_error: Literal["fail", "continue"] = "fail"
+    on_error: Literal["fail", "continue", "undo"] = "fail"
+
+    def __post_init__(self) -> None:
+        if self.on_error == "undo":
+            raise ValueError("'on_error: undo' is not built yet")
 
 
 class Parallel(Settings, frozen=True, kw_only=True):
@@ -102,6 +106,11 @@ class Workflow(Settings, frozen=True, kw_only=True):
     tasks: list[TaskSpec | Parallel]
     verify: Verify = Verify()
     on_failure: list[TaskSpec | Parallel] = []
+
+    def __post_init__(self) -> None:
+        for name, spec in self.inputs.items():
+            if "process" in (spec, getattr(spec, "type", "")):
+                raise ValueError(f"the type 'process' of input {name!r} is not built yet")
 
     @property
     def required(self) -> list[str]:

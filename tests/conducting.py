@@ -41,17 +41,14 @@ class Rig:
     def of(self, type_: type[M]) -> list[M]:
         return self.harness.of(type_)
 
-    @property
     def states(self) -> list[tuple[float, str]]:
         """When, in seconds since the start, the run came into which state."""
         return [(one.time - NOW, one.state) for one in self.of(ExecutionEvent) if one.task is None]
 
-    @property
     def tasks(self) -> list[tuple[float, str, str]]:
         """When which task came into which state."""
         return [(one.time - NOW, one.task, one.state) for one in self.of(ExecutionEvent) if one.task is not None]
 
-    @property
     def end(self) -> tuple[str, str | None, str | None]:
         """State, verdict and reason of the run's newest event."""
         newest = [one for one in self.of(ExecutionEvent) if one.task is None][-1]
@@ -59,7 +56,14 @@ class Rig:
 
     def activate(self, cause: Fact | None = CAUSE, **changed: Any) -> Activation:
         now = self.harness.now
-        about = {"inputs": {"service": "shop"}, "rule": "r", "rung": 0, "attempt": 1, "host": HOST, "mode": "auto"}
+        about: dict[str, Any] = {
+            "inputs": {"service": "shop"},
+            "rule": "r",
+            "rung": 0,
+            "attempt": 1,
+            "host": HOST,
+            "mode": "auto",
+        }
         about |= {
             "execution": "run",
             "workflow": "mend",
@@ -74,7 +78,7 @@ class Rig:
     def tell(self, **changed: Any) -> Fact:
         """Send another message of the cause's episode, or of a new one where `episode` is given."""
         now = self.harness.now
-        about = {"id": f"{changed} at {now}", "time": now, "valid_until": now + 90} | changed
+        about: dict[str, Any] = {"id": f"{changed} at {now}", "time": now, "valid_until": now + 90} | changed
         self.cause = msgspec.structs.replace(self.cause, **about)
         self.harness.send(self.cause)
         return self.cause

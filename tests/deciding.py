@@ -68,7 +68,7 @@ class Rig:
         """Return what the orchestrator tells of a run, by default of the newest activation's."""
         given = self.of(Activation)[run]
         identifier = f"{given.execution} {state} {verdict}"
-        about = {"execution": given.execution, "workflow": given.workflow, "definition": "d"}
+        about: dict[str, Any] = {"execution": given.execution, "workflow": given.workflow, "definition": "d"}
         return ExecutionEvent(id=identifier, time=self.harness.now, state=state, verdict=verdict, **about)
 
     def end(self, verdict: Verdict, *, run: int = -1) -> ExecutionEvent:

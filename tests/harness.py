@@ -27,7 +27,6 @@ from orchestrator.reach import Doing, Done, Reach
 NOW = 1_800_000_000.0
 HOST = "web-1"
 _EPOCH = 1
-_MOST_ROUNDS = 100_000
 
 M = TypeVar("M", bound=Message)
 State = Literal["succeeded", "failed", "refused", "indeterminate"]
@@ -77,10 +76,8 @@ class Harness:
         self._answers: dict[str, Result] = {}
         self._batches = 0
         self._mail: deque[tuple[str, bytes]] = deque()
-        self.desks = {name: Desk(make) for name, make in _deciders(load(path, CATALOGUE)).items()}
+        self.desks = _desks(load(path, CATALOGUE))
         self.restart()
-
-    # What happens
 
     def send(self, *messages: Message) -> None:
         """Publish messages from outside, one after the other, and let follow what follows."""
@@ -101,36 +98,30 @@ class Harness:
     def advance(self, seconds: float) -> None:
         """Let time pass; what is due on the way is done at the very instant."""
         until = self.now + seconds
-        for _ in range(_MOST_ROUNDS):
-            due = min(desk.decider.due for desk in self.desks.values())
-            if due > until:
-                self.now = until
-                return
+        while (due := min(desk.decider.due for desk in self.desks.values())) <= until:
             self.now = max(self.now, due)
             for name, desk in self.desks.items():
                 if desk.decider.due <= self.now:
                     self._step(name, desk.decider.tick(self.now))
             self._drain()
-        raise RuntimeError(f"something is due at {due} again and again")
+        self.now = until
 
     def answer(self, state: State = "succeeded", *, task: str | None = None, **fields: Any) -> Result:
-        """Let the agent answer the oldest command, or that of `task`, as begun just now unless `fields` say otherwise."""
+        """Let the agent answer the oldest command, or that of `task`; it began just now unless `fields` say else."""
         command = next(command for command in self.commands.values() if task in (None, command.task))
         about = {"command": command.id, "key": command.key, "execution": command.execution, "host": command.host}
         did = {} if state == "refused" else {"started": self.now, "ended": self.now}
         own = derived_id("result/1", (command.id,), "agent")
         result = Result(id=own, time=self.now, causes=(command.id,), state=state, **(about | did | fields))
-        self._answers[command.key] = result
-        del self.commands[command.key]
+        self._answers[self.commands.pop(command.key).key] = result
         self.send(result)
         return result
 
-    def expire(self) -> Command:
+    def expire(self) -> None:
         """Let the oldest command come back unread."""
         command = self.commands.pop(next(iter(self.commands)))
         self._route(Codec.encode(command), RESULTS, word(command.host))
         self._drain()
-        return command
 
     def finish(self, outcome: Done | None = None) -> Doing:
         """Let an adapter be done with its oldest work."""
@@ -144,8 +135,6 @@ class Harness:
         self._start(names or tuple(self.desks))
         self._drain()
 
-    # What is to be seen
-
     def of(self, type_: type[M]) -> list[M]:
         """Return every message of a type."""
         return [message for message in self.log if isinstance(message, type_)]
@@ -153,8 +142,6 @@ class Harness:
     def digest(self) -> bytes:
         """Return the bytes of all facts, decisions and activations."""
         return b"\n".join(Codec.encode(one) for one in self.log if isinstance(one, Fact | Decision | Activation))
-
-    # How it goes
 
     def _drain(self) -> None:
         while self._mail:
@@ -194,30 +181,26 @@ class Harness:
             self._to_agent(message)
 
     def _route(self, body: bytes, exchange: str, key: str) -> None:
-        words = words_of(key)
         for name in self.desks:
-            bound = (binding for queue in QUEUES[name] for binding in queue.bindings)
-            if any(binding.exchange == exchange and matches(words_of(binding.pattern), words) for binding in bound):
+            bound = (one for queue in QUEUES[name] for one in queue.bindings if one.exchange == exchange)
+            if any(matches(words_of(binding.pattern), words_of(key)) for binding in bound):
                 self._mail.append((name, body))
 
     def _to_agent(self, command: Command) -> None:
         """An agent that has the key in its journal gives the stored result, under an id of its own."""
-        known = self._answers.get(command.key)
-        if known is None:
-            self.commands[command.key] = command
-        else:
+        if known := self._answers.get(command.key):
             again = derived_id("result/1", (command.id,), "agent")
             self._publish(msgspec.structs.replace(known, id=again, command=command.id, time=self.now))
+        else:
+            self.commands[command.key] = command
 
 
-def _deciders(configuration: Configuration) -> dict[str, Callable[[], Decider]]:
-    hosts, lists = configuration.inventory.variable, configuration.lists
+def _desks(configuration: Configuration) -> dict[str, Desk]:
+    hosts, lists, flows = configuration.inventory.variable, configuration.lists, configuration.workflows
     methods = [Analysis.of(defined, plugin.make(defined.value, lists)) for plugin, defined in configuration.analyzers]
     adapters = {name: plugin for name, (plugin, _) in configuration.adapters.items()}
     return {
-        "analyzers": lambda: Inference(methods, hosts, lists),
-        "activator": lambda: Activator(configuration.rules, hosts, lists, _EPOCH),
-        "orchestrator": lambda: Conductor(
-            Journal(configuration.workflows), Reach(adapters, hosts, lists, _EPOCH, "agents")
-        ),
+        "analyzers": Desk(lambda: Inference(methods, hosts, lists)),
+        "activator": Desk(lambda: Activator(configuration.rules, hosts, lists, _EPOCH)),
+        "orchestrator": Desk(lambda: Conductor(Journal(flows), Reach(adapters, hosts, lists, _EPOCH, "agents"))),
     }

@@ -76,10 +76,10 @@ class Link:
                 failures, self.failed = 0, None
                 self.opened.set()
                 log.info("connected", extra={"link": self.name})
-                await self.tap.ended
+                await self.tap.ended.wait()
                 self.failed = self.tap.reason
             except FAILURES as error:
-                self.failed = explain(error, self.url)
+                self.failed = explain(error, self.url, self._tap.told if self._tap is not None else None)
             finally:
                 self.opened.clear()
                 await self._drop()
@@ -125,14 +125,14 @@ class Link:
             await asyncio.wait((self._task,), timeout=3 * _CLOSE_WITHIN)
 
 
-def explain(error: BaseException, url: URL) -> str:
-    """Say in one line why the broker cannot be reached; never with the password."""
+def explain(error: BaseException, url: URL, told: str | None = None) -> str:
+    """Say in one line why the broker cannot be reached, with what it `told` us; never with the password."""
     where = f"RabbitMQ at {url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
     match error:
         case aiormq.exceptions.AuthenticationError() | aiormq.exceptions.ProbableAuthenticationError():
             return f"{where} refuses the user {url.user or 'guest'!r}: check the user and password of the broker's URL"
-        case aiormq.exceptions.ConnectionNotAllowed():
-            return f"{where} refuses the virtual host: {error}"
+        case _ if told is not None:
+            return f"{where} refuses the connection: {told}"
         case BrokerError():
             return f"{where}: {error}"
         case TimeoutError():

@@ -106,9 +106,10 @@ class RabbitMQ:
         self._queues |= {queue.name: queue for queue in queues}
 
     async def _declare(self, exchanges: Sequence[str], queues: Sequence[Queue]) -> None:
+        # Not over the connection that publishes: in an alarm the broker reads nothing from that one.
+        link = self._consuming
         while True:
-            await self._publishing.opened.wait()
-            link = self._publishing
+            await link.opened.wait()
             try:
                 async with self._declaring:
                     return await topology.declare(link.connection, exchanges, queues)

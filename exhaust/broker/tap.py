@@ -40,8 +40,9 @@ class Tap(asyncio.StreamReaderProtocol):
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop=loop)
         self.receivers: dict[int, Receiver] = {}
-        self.ended: asyncio.Future[None] = loop.create_future()
+        self.ended = asyncio.Event()
         self.reason = "connection lost"
+        self.told: str | None = None
         self.blocked = False
         self.full = False
         # Set once an answer was overdue: then closing wastes no time on asking politely.
@@ -68,10 +69,10 @@ class Tap(asyncio.StreamReaderProtocol):
 
     def abort(self, reason: str) -> None:
         """Drop the socket at once, whatever is unsent."""
-        if self.ended.done():
+        if self.ended.is_set():
             return
         self.reason = reason
-        self.ended.set_result(None)
+        self.ended.set()
         if self._socket is not None:
             self._socket.abort()
         self._unsent.clear()
@@ -105,7 +106,7 @@ class Tap(asyncio.StreamReaderProtocol):
             self._gathered += len(data)
             if self._gathered > _MOST_GATHERED:
                 self._send()
-        elif self._socket is not None and not self.ended.done():
+        elif self._socket is not None and not self.ended.is_set():
             self._flushing = True
             self._socket.write(data)
             self._loop.call_soon(self._flush)
@@ -156,7 +157,7 @@ class Tap(asyncio.StreamReaderProtocol):
         elif method == frames.UNBLOCKED:
             self.blocked = False
         elif method == frames.CONNECTION_CLOSE:
-            self.reason = frames.reason(data, at)
+            self.reason = self.told = frames.reason(data, at)
 
     def _feed(self, foreign: list[bytes]) -> None:
         # A busy broker sends no heartbeats, and aio-pika takes a connection for dead on which it sees nothing.

@@ -45,7 +45,7 @@ class Teller:
 
     def said(self, text: str) -> None:
         """Tell people something that is no step."""
-        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)  # noqa: T201  a command's own voice
+        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
 
     def _print(self, line: str) -> None:
         print(line, flush=True)  # noqa: T201  a command's own voice

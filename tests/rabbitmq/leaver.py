@@ -1,6 +1,7 @@
 """A process that consumes until its standard input ends, and then leaves: run by a test that times it."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,4 +30,6 @@ async def main(url: str, name: str) -> None:
             broker.publish(Publication(name, "a", "2", "t/1", b"", 0.0))
 
 
+# What is left on standard error are complaints of asyncio about things left open.
+logging.getLogger("exhaust").setLevel(logging.CRITICAL)
 asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -2,92 +2,19 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
 
 import pytest
 
-from benchmarks.node import Node
-from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import (
     ACKNOWLEDGE,
     REDELIVER,
-    Binding,
-    Broker,
     Delivery,
     Disposition,
-    Publication,
-    Queue,
-    Reject,
 )
-from exhaust.broker.rabbitmq import RabbitMQ
-from exhaust.errors import BrokerError, UncertainError, UnroutableError
-
-WITHIN = 10.0
-
-
-@dataclass
-class Place:
-    """A broker, and names that no other test uses."""
-
-    broker: Broker
-    exchange: str
-    prefix: str
-
-    def queue(self, *patterns: str, name: str = "q", leader: bool = True, **options: object) -> Queue:
-        bindings = tuple(Binding(self.exchange, pattern) for pattern in patterns)
-        return replace(Queue(f"{self.prefix}.{name}", bindings, leader=leader), **options)  # type: ignore[arg-type]
-
-    async def declare(self, *queues: Queue) -> None:
-        await self.broker.declare([self.exchange], queues)
-
-    def publication(self, key: str, identity: str = "", **options: object) -> Publication:
-        made = Publication(self.exchange, key, identity or f"{key}-{secrets.token_hex(3)}", "t/1", b"body", 1.5)
-        return replace(made, **options)  # type: ignore[arg-type]
-
-
-@dataclass
-class Reader:
-    """A handler that keeps what it got, and answers by a rule."""
-
-    rule: Callable[[Delivery], Disposition] = lambda _: ACKNOWLEDGE
-    calls: list[list[Delivery]] = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
-        self.calls.append(list(deliveries))
-        self.news.set()
-        return [self.rule(delivery) for delivery in deliveries]
-
-    @property
-    def ids(self) -> list[str]:
-        return [delivery.id for call in self.calls for delivery in call]
-
-    @property
-    def deliveries(self) -> list[Delivery]:
-        return [delivery for call in self.calls for delivery in call]
-
-    async def until(self, count: int) -> None:
-        async with asyncio.timeout(WITHIN):
-            while len(self.ids) < count:
-                self.news.clear()
-                await self.news.wait()
-
-
-@pytest.fixture(params=["embedded", "rabbitmq"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    async with AsyncExitStack() as stack:
-        prefix = secrets.token_hex(4)
-        broker: Broker
-        if request.param == "embedded":
-            broker = await stack.enter_async_context(Embedded())
-        else:
-            node: Node = request.getfixturevalue("node")
-            rabbitmq = await stack.enter_async_context(RabbitMQ(node.url, name=f"test-{prefix}"))
-            await rabbitmq.wait_connected(WITHIN)
-            broker = rabbitmq
-        yield Place(broker, f"{prefix}.exchange", prefix)
+from exhaust.errors import UnroutableError
+from tests.rabbitmq.place import WITHIN, Place, Reader
 
 
 @pytest.mark.parametrize(
@@ -255,115 +182,11 @@ async def test_only_the_one_to_redeliver_comes_back(place: Place) -> None:
     assert sorted(reader.ids) == ["m0", "m1", "m2", "m2", "m3", "m4"]
 
 
-async def _dead_letter(place: Place, identity: str) -> Delivery:
-    found: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-
-    async def handler(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
-        for delivery in deliveries:
-            if delivery.id == identity and not found.done():
-                found.set_result(delivery)
-        return [ACKNOWLEDGE] * len(deliveries)
-
-    dead = Queue("exhaust.dead", (), leader=False)
-    async with place.broker.consume(dead, handler):
-        return await asyncio.wait_for(found, WITHIN)
-
-
-async def test_rejected_message_is_dead_with_its_reason_and_origin(place: Place) -> None:
-    queue = place.queue("#")
-    await place.declare(queue)
-    async with place.broker.consume(queue, Reader(lambda _: Reject("not JSON"))):
-        place.broker.publish(place.publication("a.b", place.prefix, headers={"host": "h"}))
-        dead = await _dead_letter(place, place.prefix)
-    assert (dead.key, dead.body, dead.type, dead.time) == (queue.name, b"body", "t/1", 1.5)
-    assert dead.headers == {
-        "host": "h",
-        "x-reason": "not JSON",
-        "x-exchange": place.exchange,
-        "x-key": "a.b",
-        "x-queue": queue.name,
-    }
-
-
-async def test_message_past_its_delivery_limit_is_dead(place: Place) -> None:
-    queue = place.queue("#", delivery_limit=3)
-    await place.declare(queue)
-    reader = Reader(lambda _: REDELIVER)
-    async with place.broker.consume(queue, reader):
-        place.broker.publish(place.publication("a.b", place.prefix))
-        dead = await _dead_letter(place, place.prefix)
-    assert [delivery.attempt for delivery in reader.deliveries] == [1, 2, 3, 4]
-    assert dead.headers == {
-        "x-reason": "delivery_limit",
-        "x-exchange": place.exchange,
-        "x-key": "a.b",
-        "x-queue": queue.name,
-    }
-
-
-async def test_what_expires_unread_is_sent_where_the_queue_says(place: Place) -> None:
-    commands = place.queue("host-1", name="agent", leader=False, most=10, expires_to=(place.exchange, "result.host-1"))
-    results = place.queue("result.#", name="results")
-    await place.declare(commands, results)
-    reader = Reader()
-    async with place.broker.consume(results, reader):
-        place.broker.publish(place.publication("host-1", "x", expires=0.05, headers={"seq": 3}))
-        await reader.until(1)
-    assert (reader.deliveries[0].id, reader.deliveries[0].key) == ("x", "result.host-1")
-    assert reader.deliveries[0].headers == {
-        "seq": 3,
-        "x-reason": "expired",
-        "x-exchange": place.exchange,
-        "x-key": "host-1",
-        "x-queue": commands.name,
-    }
-
-
-async def test_full_queue_refuses(place: Place) -> None:
-    queue = place.queue("#", leader=False, most=2)
-    await place.declare(queue)
-    sent = [asyncio.ensure_future(place.broker.publish(place.publication("a"))) for _ in range(6)]
-    async with asyncio.timeout(WITHIN):
-        with pytest.raises(BrokerError, match="refused"):
-            await sent[-1]
-    reader = Reader()
-    async with place.broker.consume(queue, reader):
-        await reader.until(2)
-
-
 async def test_publish_is_confirmed(place: Place) -> None:
     queue = place.queue("#")
     await place.declare(queue)
     async with place.broker.consume(queue, Reader()):
         await asyncio.wait_for(place.broker.publish(place.publication("a")), WITHIN)
-
-
-async def test_unroutable_publication_is_told_apart_among_others(place: Place) -> None:
-    queue = place.queue("good.#")
-    await place.declare(queue)
-    async with place.broker.consume(queue, Reader()):
-        keys = ["good.1", "bad.1", "good.2", "bad.2", "good.3"]
-        sent = [place.broker.publish(place.publication(key, "same id")) for key in keys]
-        outcomes = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), WITHIN)
-    assert [type(outcome) for outcome in outcomes] == [
-        type(None),
-        UnroutableError,
-        type(None),
-        UnroutableError,
-        type(None),
-    ]
-
-
-async def test_publishing_to_an_unknown_exchange_is_unroutable(place: Place) -> None:
-    await place.declare()
-    with pytest.raises(UnroutableError):
-        await asyncio.wait_for(place.broker.publish(place.publication("a", exchange="nowhere")), WITHIN)
-
-
-async def test_queue_with_other_properties_is_refused(place: Place) -> None:
-    await place.declare(place.queue("#"))
-    with pytest.raises(BrokerError, match="cannot declare"):
-        await place.declare(place.queue("#", delivery_limit=7))
 
 
 async def test_declaring_twice_adds_bindings(place: Place) -> None:
@@ -433,46 +256,3 @@ async def test_leaving_waits_for_the_handler_and_keeps_the_rest(place: Place) ->
     async with place.broker.consume(queue, reader):
         await reader.until(2)
     assert reader.ids == ["m1", "m2"]
-
-
-async def _closed(broker: RabbitMQ | Embedded, queue: Queue, exchange: str) -> float:
-    hung = asyncio.Event()
-
-    async def hang(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
-        hung.set()
-        await asyncio.Event().wait()
-        return []
-
-    loop = asyncio.get_running_loop()
-    async with broker:
-        await broker.declare([exchange], [queue])
-        context = broker.consume(queue, hang)
-        await context.__aenter__()
-        sent = asyncio.ensure_future(broker.publish(Publication(exchange, "a", "x", "t/1", b"", 0.0)))
-        await asyncio.wait_for(hung.wait(), WITHIN)
-        began = loop.time()
-    took = loop.time() - began
-    await asyncio.wait((sent,), timeout=0)
-    await context.__aexit__(None, None, None)
-    assert sent.done()
-    return took
-
-
-async def test_closing_ends_in_time_with_a_hanging_handler(request: pytest.FixtureRequest) -> None:
-    before = asyncio.all_tasks()
-    name = secrets.token_hex(4)
-    queue = Queue(name, (Binding(f"{name}.x", "#"),))
-    assert await _closed(Embedded(), queue, f"{name}.x") < 5
-    node: Node = request.getfixturevalue("node")
-    assert await _closed(RabbitMQ(node.url, name="closing"), queue, f"{name}.x") < 5
-    assert asyncio.all_tasks() == before
-
-
-async def test_publication_outstanding_at_the_end_is_uncertain() -> None:
-    async with Embedded() as broker:
-        await broker.declare(["x"], [Queue("q", (Binding("x", "#"),))])
-        sent = broker.publish(Publication("x", "a", "1", "t/1", b"", 0.0))
-    with pytest.raises(UncertainError):
-        await sent
-    with pytest.raises(BrokerError):
-        await broker.publish(Publication("x", "a", "1", "t/1", b"", 0.0))

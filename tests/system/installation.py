@@ -113,7 +113,7 @@ class Installation:
 
     async def start(self) -> None:
         """Run `exhaust up`, and return when its key is there to ask with."""
-        with self.log.open("ab") as log:  # noqa: ASYNC230  before anything else can happen
+        with self.log.open("ab") as log:
             argv = [sys.executable, "-m", "exhaust.main", "up", "--config", str(self._config)]
             self._up = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
         await self.until(self._has_token)
@@ -179,16 +179,19 @@ class Installation:
     async def status(self, name: str) -> dict[str, Any] | None:
         """Return what a process says of itself, None where it does not answer."""
         connector = aiohttp.UnixConnector(str(self.state / "run" / f"{name}.sock"))
+        patience = aiohttp.ClientTimeout(total=5.0)
         try:
-            async with aiohttp.ClientSession(connector=connector) as session:
-                async with session.get("http://local/status", timeout=aiohttp.ClientTimeout(5.0)) as answer:
-                    found: dict[str, Any] = await answer.json()
-                    return found
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=patience) as session,
+                session.get("http://local/status") as answer,
+            ):
+                found: dict[str, Any] = await answer.json()
+                return found
         except (aiohttp.ClientError, OSError):
             return None
 
     async def is_back(self, name: str, *, instead_of: int = 0) -> bool:
-        """Tell whether a process runs, is another than `instead_of`, has its broker, and its store where it needs one."""
+        """Tell whether a process other than `instead_of` runs, with its broker, and its store where it has one."""
         pid = self.pids().get(name, 0)
         told = await self.status(name) if pid != instead_of else None
         if told is None or told["pid"] != pid or told["state"] != "ready":
@@ -200,7 +203,7 @@ class Installation:
         service, starts = self.service, self.starts()
         if service is None or not starts or starts[-1].pid != service.pid:
             return False
-        return all([await self.is_back(name) for name in self.names]) and await self._answers()
+        return all(await asyncio.gather(*map(self.is_back, self.names))) and await self._answers()
 
     async def items(self, kind: str, **filters: str) -> list[dict[str, Any]]:
         """Return all of a kind, the newest first; nothing while nobody answers."""
@@ -233,7 +236,8 @@ class Installation:
 
     def story(self) -> str:
         """Return what helps to see why something did not come."""
-        return f"alive {self.alive()}, starts {self.starts()[-3:]}, unsent {self.unsent()}\n{self.log.read_text()[-6000:]}"
+        seen = f"alive {self.alive()}, starts {self.starts()[-3:]}, unsent {self.unsent()}"
+        return f"{seen}\n{self.log.read_text()[-6000:]}"
 
     # Waiting
 
@@ -255,14 +259,15 @@ class Installation:
         return await self.until(back, within)
 
     async def rest(self, since: float, within: float = PATIENCE) -> None:
-        """Wait until the loop has come to rest after something that was done at `since`: asked whenever there is news."""
+        """Wait until the loop is at rest after what was done at `since`; it is asked whenever there is news."""
         end = time.monotonic() + within
         while True:
             self._news.clear()
             if await self.is_at_rest(since):
                 return
             if time.monotonic() > end:
-                raise TimeoutError(f"no rest within {within:g} s: {(await self.items('executions'))[:3]}\n{self.story()}")
+                runs = await self.items("executions")
+                raise TimeoutError(f"no rest within {within:g} s: {runs[:3]}\n{self.story()}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _WITHOUT_NEWS)
 

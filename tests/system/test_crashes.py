@@ -20,9 +20,9 @@ from tests.system.installation import Installation
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Of the first component; each further one is killed a millisecond later than the one before it.
-MOMENTS = (0.0, 0.008, 0.016, 0.024)
+MOMENTS = (0.0, 0.01, 0.022)
 LATEST = 0.06
-CRASHES = int(os.environ.get("EXHAUST_CRASHES", "4"))
+CRASHES = int(os.environ.get("EXHAUST_CRASHES", "3"))
 SEED = int(os.environ.get("EXHAUST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 BACK_WITHIN = 15.0
 STOP_WITHIN = 10.0
@@ -103,8 +103,8 @@ class Ordeal:
         """Tell whether all that was recovered has relapsed, but the last; and whether no record is missing."""
         runs = await self.installation.items("executions")
         ledger = (await self.installation.client.get("/status"))["ledger"]
-        lost = sum(row["missing"] + row["dropped"] for row in ledger)
-        return sum(run["verdict"] == "recovered" for run in runs) == 1 and lost == 0
+        accounted = all(row["missing"] == row["dropped"] == 0 for row in ledger)
+        return accounted and sum(run["verdict"] == "recovered" for run in runs) == 1
 
     async def _is_sent(self) -> bool:
         return not any(self.installation.unsent().values())
@@ -161,10 +161,11 @@ async def test_all_killed_at_once_are_back_in_time_and_the_loop_works(ordeal: Or
 
 @pytest.mark.parametrize("ordeal", ["rabbitmq"], indirect=True)
 async def test_the_broker_killed_on_the_way_changes_nothing_of_its_end(ordeal: Ordeal, node: Node) -> None:
-    for moment in MOMENTS[1 : 2 + CRASHES // 20]:
+    chance = random.Random(SEED)
+    for _ in range(1 + CRASHES // 20):
         await ordeal.begin()
         death, _ = ordeal.installation.kill_service()
-        await asyncio.sleep(moment)
+        await asyncio.sleep(chance.uniform(0.0, LATEST / 2))
         node.kill()
         await asyncio.to_thread(node.start)
         await ordeal.end(death)
@@ -180,10 +181,11 @@ async def test_told_to_stop_it_ends_in_time_and_the_next_start_adopts_the_servic
     await ordeal.undergo()
 
 
-@pytest.mark.parametrize("moment", MOMENTS[1::2])
-async def test_told_to_stop_on_the_way_the_next_start_comes_to_its_end(ordeal: Ordeal, moment: float) -> None:
-    await ordeal.begin()
-    death, _ = ordeal.installation.kill_service()
-    await asyncio.sleep(moment)
-    await ordeal.again()
-    await ordeal.end(death)
+async def test_told_to_stop_on_the_way_the_next_start_comes_to_its_end(ordeal: Ordeal) -> None:
+    chance = random.Random(SEED)
+    for _ in range(1 + CRASHES // 10):
+        await ordeal.begin()
+        death, _ = ordeal.installation.kill_service()
+        await asyncio.sleep(chance.uniform(0.0, LATEST))
+        await ordeal.again()
+        await ordeal.end(death)

@@ -115,7 +115,8 @@ async def test_a_supervisor_that_is_cut_off_tells_its_children(household: Househ
         await asyncio.wait([task])
         assert task.cancelled()
         pid = household.lives("a")[0][0]
-        os.waitpid(pid, 0)  # it ends, and nobody else collects it
+        # It ends, and nobody else collects it.
+        await asyncio.to_thread(os.waitpid, pid, 0)
 
 
 async def test_no_descriptor_is_left_open(household: Household) -> None:

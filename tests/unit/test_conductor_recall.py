@@ -105,7 +105,7 @@ def test_killed_after_any_step_it_comes_to_the_same_end_under_the_same_keys(
     tmp_path: Path, story: Callable[[Rig], None]
 ) -> None:
     rig, events, keys = told(tmp_path, story, ())
-    assert rig.end[:2] == STORIES[story]
+    assert rig.end()[:2] == STORIES[story]
     for step in range(1, rig.harness.steps + 1):
         _, again, same = told(tmp_path, story, {step})
         assert (again, same) == (events, keys), f"killed after step {step}"

@@ -31,29 +31,29 @@ def done(folder: Path, *lines: str, **given: str) -> Rig:
 def test_the_causes_closing_after_the_act_is_recovery(tmp_path: Path) -> None:
     rig = done(tmp_path)
     rig.close(at=NOW + 1.6)
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_a_closing_that_was_heard_of_before_the_result_counts_as_well(tmp_path: Path) -> None:
     rig = acted(tmp_path)
     rig.close(at=NOW + 1.6)
-    assert rig.states[-1] == (1, "running")
+    assert rig.states()[-1] == (1, "running")
     rig.harness.answer(started=NOW + 1.5)
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_a_closing_of_before_the_act_proves_nothing(tmp_path: Path) -> None:
     rig = done(tmp_path)
     rig.close(at=NOW + 1.4)
     rig.harness.advance(100)
-    assert rig.end == ("succeeded", "unknown", None)
+    assert rig.end() == ("succeeded", "unknown", None)
 
 
 def test_where_the_agent_did_not_say_when_the_receipt_by_our_clock_decides(tmp_path: Path) -> None:
     rig = acted(tmp_path)
     rig.harness.answer("failed", started=None)
     rig.close(at=NOW - 3600)
-    assert rig.end == ("failed", "recovered", None)
+    assert rig.end() == ("failed", "recovered", None)
 
 
 def test_a_task_on_another_host_is_told_by_our_clock(tmp_path: Path) -> None:
@@ -67,25 +67,25 @@ def test_only_a_closing_on_evidence_is_recovery(tmp_path: Path, reason: str) -> 
     rig = done(tmp_path)
     rig.close(reason)  # type: ignore[arg-type]
     rig.harness.advance(100)
-    assert rig.end == ("succeeded", "unknown", None)
+    assert rig.end() == ("succeeded", "unknown", None)
 
 
 @pytest.mark.parametrize("lines", [HOLD, "verify: {closes: cause, samples: 2}"])
 def test_where_more_is_asked_for_the_closing_alone_is_not_enough(tmp_path: Path, lines: str) -> None:
     rig = done(tmp_path, lines)
     rig.close()
-    assert rig.states[-1] == (2, "verifying")
+    assert rig.states()[-1] == (2, "verifying")
     rig.see("true")
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_a_closing_before_the_effect_has_settled_is_not_enough(tmp_path: Path) -> None:
     rig = done(tmp_path, "verify: {closes: cause, settle: 10s}")
     rig.close()
     rig.harness.advance(20)
-    assert rig.states[-1] == (2, "verifying")
+    assert rig.states()[-1] == (2, "verifying")
     rig.see("true")
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 @pytest.mark.parametrize(
@@ -101,17 +101,17 @@ def test_at_the_end_of_within_the_newest_evidence_decides(tmp_path: Path, seen: 
     if seen:
         rig.see(seen)  # type: ignore[arg-type]
     rig.harness.advance(61.9)
-    assert rig.states[-1] == (2, "verifying")
+    assert rig.states()[-1] == (2, "verifying")
     rig.harness.advance(0.1)
-    assert (rig.states[-1][0], rig.end) == (64, end)
+    assert (rig.states()[-1][0], rig.end()) == (64, end)
 
 
 def test_evidence_may_change_while_there_is_time(tmp_path: Path) -> None:
     rig = done(tmp_path, HOLD)
     for holds in ("false", "unknown", "true"):
         rig.harness.advance(5)
-        rig.see(holds)  # type: ignore[arg-type]
-    assert (rig.states[-1][0], rig.end) == (17, ("succeeded", "recovered", None))
+        rig.see(holds)
+    assert (rig.states()[-1][0], rig.end()) == (17, ("succeeded", "recovered", None))
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_tasks_that_ended_badly_keep_their_state_and_the_evidence_gives_the_verd
     rig.harness.answer(result)  # type: ignore[arg-type]
     rig.see(seen)  # type: ignore[arg-type]
     rig.harness.advance(100)
-    assert rig.end == end
+    assert rig.end() == end
 
 
 def test_a_run_that_acted_on_nothing_is_not_verified(tmp_path: Path) -> None:
     rig = Rig(tmp_path, tasks=TELL)
     rig.activate()
     rig.harness.finish()
-    assert rig.states == [(0, "running"), (0, "succeeded")]
-    assert rig.end == ("succeeded", "unknown", None)
+    assert rig.states() == [(0, "running"), (0, "succeeded")]
+    assert rig.end() == ("succeeded", "unknown", None)
 
 
 def test_a_condition_of_its_own_needs_no_cause(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_condition_of_its_own_needs_no_cause(tmp_path: Path) -> None:
     rig.activate(None)
     rig.harness.answer()
     rig.see("true")
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_the_watch_of_a_condition_names_records_labels_and_what_it_compares_with(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_sighting_before_the_tasks_are_over_is_no_evidence(tmp_path: Path) -> 
     rig.see("true")
     rig.harness.answer()
     rig.harness.advance(100)
-    assert rig.end == ("succeeded", "unknown", None)
+    assert rig.end() == ("succeeded", "unknown", None)
 
 
 def test_it_opened_and_closed_at_one_instant(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_it_opened_and_closed_at_one_instant(tmp_path: Path) -> None:
     rig.activate()
     rig.tell(state="closed", reason="cleared", valid_until=NOW)
     rig.harness.finish()
-    assert rig.end == ("skipped", "recovered", "before_action")
+    assert rig.end() == ("skipped", "recovered", "before_action")
 
 
 def test_a_new_episode_makes_recovered_relapsed_once(tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_a_new_episode_makes_recovered_relapsed_once(tmp_path: Path) -> None:
     fact = rig.tell(state="open", reason="asserted", episode="second", since=rig.harness.now)
     rig.harness.advance(30)
     rig.tell()
-    assert rig.states[-2:] == [(2, "succeeded"), (502, "succeeded")]
-    assert rig.end == ("succeeded", "relapsed", "relapsed")
+    assert rig.states()[-2:] == [(2, "succeeded"), (502, "succeeded")]
+    assert rig.end() == ("succeeded", "relapsed", "relapsed")
     assert rig.of(ExecutionEvent)[-1].causes == (fact.id,)
 
 
@@ -223,7 +223,7 @@ def test_what_comes_too_late_or_is_another_fault_is_no_relapse(
     rig.close(at=NOW + 1.6)
     rig.harness.advance(after)
     rig.tell(**({"state": "open", "reason": "asserted", "since": rig.harness.now} | changed))
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_not_recovered_never_turns_into_anything_else(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_not_recovered_never_turns_into_anything_else(tmp_path: Path) -> None:
     rig.harness.advance(62)
     rig.close()
     rig.tell(state="open", reason="asserted", episode="second", since=rig.harness.now)
-    assert rig.end == ("failed", "not_recovered", None)
+    assert rig.end() == ("failed", "not_recovered", None)
 
 
 def test_when_it_can_relapse_no_more_it_is_let_go(tmp_path: Path) -> None:
@@ -251,16 +251,16 @@ def test_on_failure_runs_once_after_a_failure_or_not_recovered(tmp_path: Path, r
     rig.harness.answer(result)  # type: ignore[arg-type]
     rig.see(seen)  # type: ignore[arg-type]
     rig.harness.advance(62)
-    assert (rig.states[-1][1], rig.end[2]) == ("running", "on_failure")
+    assert (rig.states()[-1][1], rig.end()[2]) == ("running", "on_failure")
     rig.harness.finish()
-    assert rig.end == ("failed", "recovered" if seen == "true" else "not_recovered", None)
-    assert [task for _, task, state in rig.tasks if state == "running"] == ["restart", "tell"]
+    assert rig.end() == ("failed", "recovered" if seen == "true" else "not_recovered", None)
+    assert [task for _, task, state in rig.tasks() if state == "running"] == ["restart", "tell"]
 
 
 def test_on_failure_is_not_for_a_success_whose_verdict_is_unknown(tmp_path: Path) -> None:
     rig = done(tmp_path, HOLD, ON_FAILURE)
     rig.harness.advance(100)
-    assert rig.end == ("succeeded", "unknown", None)
+    assert rig.end() == ("succeeded", "unknown", None)
 
 
 def test_a_failing_on_failure_changes_neither_state_nor_verdict(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_failing_on_failure_changes_neither_state_nor_verdict(tmp_path: Path) 
     rig.see("false")
     rig.harness.advance(62)
     rig.harness.answer("failed")
-    assert rig.end == ("failed", "not_recovered", None)
+    assert rig.end() == ("failed", "not_recovered", None)
 
 
 def test_the_fault_coming_back_during_on_failure_leaves_no_run_hanging(tmp_path: Path) -> None:
@@ -277,10 +277,10 @@ def test_the_fault_coming_back_during_on_failure_leaves_no_run_hanging(tmp_path:
     rig.see("true")
     rig.tell(state="open", reason="asserted", episode="second", since=rig.harness.now)
     rig.harness.finish()
-    assert rig.end == ("failed", "recovered", None)
+    assert rig.end() == ("failed", "recovered", None)
     rig.harness.advance(30)
     rig.tell()
-    assert rig.end == ("failed", "relapsed", "relapsed")
+    assert rig.end() == ("failed", "relapsed", "relapsed")
 
 
 def test_on_failure_has_to_be_over_a_minute_after_the_deadline(tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ def test_on_failure_has_to_be_over_a_minute_after_the_deadline(tmp_path: Path) -
     rig.see("false")
     rig.harness.advance(600)
     deadline = rig.of(ExecutionEvent)[0].deadline or 0.0
-    assert rig.end == ("failed", "not_recovered", None)
-    assert NOW + rig.states[-1][0] <= deadline + 60
+    assert rig.end() == ("failed", "not_recovered", None)
+    assert NOW + rig.states()[-1][0] <= deadline + 60
 
 
 def test_back_after_a_long_absence_the_answer_that_waits_is_taken(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_back_after_a_long_absence_the_answer_that_waits_is_taken(tmp_path: Path
     rig.harness.answer(started=NOW + 1.5)
     rig.harness.advance(5)
     rig.close(at=NOW + 1.6)
-    assert rig.end == ("succeeded", "recovered", None)
+    assert rig.end() == ("succeeded", "recovered", None)
 
 
 def test_back_after_a_long_absence_without_an_answer_it_ends_within_a_minute(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_back_after_a_long_absence_without_an_answer_it_ends_within_a_minute(tmp
     rig.harness.now += 3600
     rig.harness.restart("orchestrator")
     rig.harness.advance(60)
-    assert rig.end == ("indeterminate", "unknown", None)
+    assert rig.end() == ("indeterminate", "unknown", None)
 
 
 def test_back_while_verifying_the_analyzers_are_asked_and_waited_for(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_back_while_verifying_the_analyzers_are_asked_and_waited_for(tmp_path: P
     rig.harness.now += 3600
     rig.harness.restart("orchestrator")
     rig.harness.advance(5)
-    assert (rig.states[-1][1], len(rig.of(Watch))) == ("verifying", 3)
+    assert (rig.states()[-1][1], len(rig.of(Watch))) == ("verifying", 3)
     rig.see("false")
     rig.harness.advance(60)
-    assert rig.end == ("failed", "not_recovered", None)
+    assert rig.end() == ("failed", "not_recovered", None)

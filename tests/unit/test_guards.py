@@ -45,7 +45,7 @@ def question(asked: Rule, *runs: Run, now: float = NOW, **given: Any) -> Questio
 
 def run(ended: float | None = None, **given: Any) -> Run:
     about: dict[str, Any] = {"execution": "x", "rule": "restart", "rung": 0, "identity": "i", "episode": "e"} | given
-    about = {"host": HOST, "labels": {"role": "web"}, "started": NOW - 1000} | about
+    about |= {"labels": {"role": "web"}, "started": NOW - 1000, "host": HOST} | given
     if ended is not None:
         about = {"ended": NOW + ended, "verdict": "not_recovered"} | about
     return Run(**about)

@@ -143,7 +143,7 @@ async def test_other_sockets_beside_it_are_left_alone(process: Process) -> None:
         heard.set()
         writer.close()
 
-    async with await asyncio.start_unix_server(hear, process.path.with_name("helper.sock")):
+    async with await asyncio.start_unix_server(hear, process.path.with_name("helper.commands")):
         rows = await components(process.path.parent, ("collector", {}))
     assert list(rows) == ["analyzers", "collector"]
     assert not heard.is_set()

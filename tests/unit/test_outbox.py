@@ -171,9 +171,8 @@ async def test_while_the_broker_is_away_it_is_tried_ever_more_rarely(store: Stor
     async with working(store) as desk:
         desk.line.closed["k"] = BrokerError("away")
         desk.post("a")
-        assert desk.outbox.well
         await eventually(lambda: len(desk.line.sent) == 4)
-        assert not desk.outbox.well
+        await eventually(lambda: not desk.outbox.well)
         desk.post("b")
         assert desk.line.sent == ["a"] * 4
         desk.line.closed.clear()
@@ -325,3 +324,18 @@ async def test_drained_does_not_wait_for_a_broker_that_is_away(store: Store) -> 
         began = asyncio.get_running_loop().time()
         await desk.outbox.drained()
         assert asyncio.get_running_loop().time() - began < 1.0
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_told_to_end_just_as_a_confirm_comes_it_ends(store: Store, turns: int) -> None:
+    desk = Desk(store, Line())
+    running = asyncio.create_task(desk.outbox.run())
+    for name in "ab":
+        for _ in range(5):
+            await asyncio.sleep(0)
+        desk.post(name)
+        desk.line.confirm(name)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert (await asyncio.wait([running], timeout=WITHIN))[0]

@@ -1,4 +1,4 @@
-"""Routing: where each message goes, that whoever needs it has bound for it, and that no host's name passes for another."""
+"""Routing: where each message goes, that who needs it has bound for it, and that no host passes for another."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -24,9 +24,9 @@ class Fake:
         self.fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, until: asyncio.Event) -> None:
-        told = asyncio.ensure_future(until.wait())
+        told: asyncio.Future[Any] = asyncio.ensure_future(until.wait())
         try:
-            await asyncio.wait([told, self.fault], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((told, self.fault), return_when=asyncio.FIRST_COMPLETED)
             if self.fault.done():
                 self.fault.result()
                 return

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def test_rows_half_read_do_not_hinder_a_commit(store: Store) -> None:
     rows = store.rows("k/")
     next(rows)
     store.commit(keep={"k/0": None})
-    rows.close()  # type: ignore[attr-defined]
+    del rows
     assert store.get("k/0") is None
 
 
@@ -132,7 +132,8 @@ def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_that_breaks_while_open_says_so(store: Store) -> None:
     store._db.close()
-    calls = [lambda: store.commit(keep={"k": b""}), lambda: store.get("k"), lambda: list(store.rows()),
+    calls: list[Callable[[], object]] = [
+        lambda: store.commit(keep={"k": b""}), lambda: store.get("k"), lambda: list(store.rows()),
              lambda: store.seen(["a"]), lambda: store.unsent(0, 1), store.backlog,
              lambda: store.forget(before=1.0)]  # fmt: skip
     for call in calls:

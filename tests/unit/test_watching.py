@@ -15,7 +15,7 @@ AFTER = 1000.0
 
 
 def watch(**fields: Any) -> Watch:
-    asked = {"episode": "e", "after": AFTER, "until": AFTER + 60} | fields
+    asked: dict[str, Any] = {"episode": "e", "after": AFTER, "until": AFTER + 60} | fields
     return Watch(id="w", time=AFTER, execution="x", host="web-1", **asked)
 
 

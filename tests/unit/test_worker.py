@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from exhaust.broker.embedded import Embedded
-from exhaust.broker.interface import ACKNOWLEDGE, Acknowledge, Delivery, Disposition, Redeliver, Reject
+from exhaust.broker.interface import ACKNOWLEDGE, Delivery, Disposition, Redeliver, Reject
 from exhaust.clock import VirtualClock
 from exhaust.errors import MessageError, StoreError
-from exhaust.messages import Codec, Fact, Sighting
-from exhaust.routing import EXCHANGES, KNOWLEDGE, QUEUES
+from exhaust.messages import Fact, Sighting
+from exhaust.routing import EXCHANGES, QUEUES
 from exhaust.store import Store
 from exhaust.wire import pack
 from exhaust.worker import Effect, Keep, Perform, Rows, Worker
@@ -207,11 +207,7 @@ async def test_what_cannot_be_unpacked_is_rejected_and_its_neighbours_are_kept(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [
-        ("poison", "failed: a bug"),
-        ("poison-message", "unusable: not for me"),
-        ("unencodable", "failed: "),
-    ],
+    [("poison", "failed: a bug"), ("poison-message", "unusable: not for me"), ("unencodable", "failed: ")],
 )
 async def test_a_message_that_the_decider_fails_on_leaves_no_trace(bench: Bench, name: str, reason: str) -> None:
     first, second, third = bench.handle(delivery("a"), delivery(name), delivery("c"))
@@ -242,14 +238,6 @@ async def test_a_poison_message_is_a_dead_letter_with_its_reason(bench: Bench) -
         await eventually(lambda: bench.answers == ["of-a"])
     dead = list(bench.broker._queues["exhaust.dead"].ready)
     assert [one.publication.headers["x-reason"] for one in dead] == ["failed: a bug"]
-
-
-async def test_what_an_earlier_run_left_unsent_is_sent(bench: Bench, broker: Embedded) -> None:
-    bench.handle(delivery("a"))
-    again = Bench(bench.store, broker)
-    async with running(again):
-        await eventually(lambda: again.answers == ["of-a"])
-    assert again.decider.names == ["a"]
 
 
 async def test_work_is_done_outside_and_its_outcome_decided(bench: Bench) -> None:
@@ -356,15 +344,3 @@ async def test_after_such_a_failure_nothing_more_is_taken(bench: Bench) -> None:
     assert await bench.worker.handle([delivery("a"), delivery("b")]) == [Redeliver()] * 2
     with contextlib.suppress(StoreError):
         await bench.worker._fault
-
-
-async def test_the_same_input_gives_the_same_publications(tmp_path: Path, broker: Embedded) -> None:
-    sent = []
-    for folder in ("one", "other"):
-        with Disk(tmp_path / folder / "x.db") as store:
-            bench = Bench(store, broker)
-            bench.handle(*(delivery(name) for name in "abc"))
-            sent.append([publication for _, publication in store.unsent(0, 99)])
-    assert sent[0] == sent[1]
-    assert all(isinstance(Codec.decode(one.body), Sighting) and one.exchange == KNOWLEDGE for one in sent[0])
-    assert Acknowledge() == ACKNOWLEDGE

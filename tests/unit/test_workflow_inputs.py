@@ -84,7 +84,7 @@ def test_a_value_of_another_type_is_refused(type_: Any, value: Any) -> None:
 
 @pytest.mark.parametrize("given", [{}, {"it": None}])
 def test_a_value_that_is_missing_is_refused_unless_there_is_a_default(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="^input 'it' is needed$"):
+    with pytest.raises(InputError, match=r"^input 'it' is needed$"):
         parse_inputs({"it": "string"}, given)
     assert parse_inputs({"it": Input(type="int", default=3)}, given) == {"it": 3}
 
@@ -94,9 +94,9 @@ def test_a_default_is_of_the_inputs_type_too() -> None:
 
 
 def test_a_value_that_nobody_asked_for_is_refused() -> None:
-    with pytest.raises(InputError, match="^input 'more' is not one of this workflow's: it$"):
+    with pytest.raises(InputError, match=r"^input 'more' is not one of this workflow's: it$"):
         parse_inputs({"it": "string"}, {"it": "a", "more": "b"})
-    with pytest.raises(InputError, match="it has none$"):
+    with pytest.raises(InputError, match=r"it has none$"):
         parse_inputs({}, {"more": "b"})
 
 
