@@ -137,7 +137,7 @@ def _dispatch(options: argparse.Namespace, catalogue: Catalogue, run: Run) -> in
         case "run":
             _run(options, catalogue, run)
         case "up":
-            return asyncio.run(_up(options, catalogue))
+            return asyncio.run(_up(load(options.config, catalogue), str(Path(options.config).absolute())))
         case "broker":
             return asyncio.run(_setup(load(options.config, catalogue)))
         case _:
@@ -181,14 +181,12 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, run: Run) -> None:
     run_to_exit(run(components, configuration))
 
 
-async def _up(options: argparse.Namespace, catalogue: Catalogue) -> int:
-    configuration = load(options.config, catalogue)
+async def _up(configuration: Configuration, config: str) -> int:
     keys = Keys(configuration.state / "keys")
     for role in ("activator", "orchestrator", "agent"):
         keys.signer(role)  # made once, before children race for them
     until = asyncio.Event()
     stop_on_signals(until)
-    config = os.path.abspath(options.config)  # noqa: PTH100  no file is touched: the loop may do it
     await supervise(children(COMPONENTS, config, embedded=configuration.embedded), until, SystemClock())
     return 0
 

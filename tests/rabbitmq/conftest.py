@@ -8,9 +8,7 @@ import pytest
 
 from benchmarks.node import Node, NodeError
 from exhaust.broker.embedded import Embedded
-from exhaust.broker.interface import (
-    Broker,
-)
+from exhaust.broker.interface import Broker
 from exhaust.broker.rabbitmq import RabbitMQ
 from tests.rabbitmq.place import WITHIN, Place
 

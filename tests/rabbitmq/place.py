@@ -1,4 +1,4 @@
-"""What the conformance tests stand on: a broker with names of their own in it, and a handler that keeps what it gets."""
+"""What the conformance tests stand on: a broker with names of their own in it, and a handler that keeps all it gets."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""What becomes, on either broker, of messages that are rejected, expire, or have nowhere to go, and of a broker that is closed."""
+"""What becomes, on either broker, of messages rejected, expired or with nowhere to go, and of a broker that is closed."""
 
 import asyncio
 import secrets
