@@ -2,38 +2,24 @@
 
 import fnmatch
 import heapq
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from activator.answers import Answers, Candidate, identity, render, run_of
 from activator.guards import Question, Refusal, Run, ask
 from activator.rules import Rule
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
 from exhaust.language import Defined, cause_of
-from exhaust.messages import TERMINAL, Activation, Decision, ExecutionEvent, Fact, Reason
+from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact, Reason
 from exhaust.worker import Effect, Keep, Rows
 
-_ACTIVATION_LIFE = 60.0
 _FORGET_RUNS_AFTER = 7 * 86_400.0
 
 Hosts = Callable[[str], Mapping[str, Any]]
-
-
-class Candidate(msgspec.Struct):
-    """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last."""
-
-    episode: str
-    rule: str
-    rung: int = 0
-    fired: int = 0
-    told: str = ""
-    last_id: str = ""
-    count: int = 0
-    again: float | None = None
 
 
 class Activator:
@@ -41,10 +27,9 @@ class Activator:
 
     def __init__(self, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any], epoch: int) -> None:
         self._rules = {rule.value.name: rule.value for rule in rules}
-        self._definitions = {rule.value.name: rule.hash for rule in rules}
+        self._answers = Answers({rule.value.name: rule.hash for rule in rules}, epoch)
         self._hosts = hosts
         self._lists = lists
-        self._epoch = epoch
         self._clear()
 
     def _clear(self) -> None:
@@ -230,7 +215,7 @@ class Activator:
     def _fire(
         self, key: str, candidate: Candidate, question: Question, causes: tuple[str, ...], due: float | None
     ) -> Iterator[Effect]:
-        values, missing = _render(question)
+        values, missing = render(question)
         if missing:
             reason = Reason("when", missing, "values for all of 'with'")
             yield from self._decide(candidate, question, "refused", [reason], causes, due)
@@ -241,11 +226,11 @@ class Activator:
         workflow = "notify" if notice else str(question.rung.run)
         inputs = {"to": notice.to, "text": values["text"]} if notice else values
         execution = derived_id("execution", (candidate.episode,), question.rule.name, str(candidate.rung), attempt)
-        decision = self._decision(candidate, question, "fired", [], causes, due, execution)
+        decision = self._answers.decision(candidate, question, "fired", [], causes, due, execution)
         yield decision
-        yield self._activation(question, decision, workflow, inputs, attempt, execution)
+        yield self._answers.activation(question, decision, workflow, inputs, attempt, execution)
         if question.rung.run is not None:
-            run = self._run(question, candidate, execution)
+            run = run_of(question, candidate, execution)
             self._runs[execution] = run
             yield Keep(f"run/{execution}", run)
         if question.rule.notify is not None and question.rung.run is not None and attempt == 1 and candidate.rung == 0:
@@ -257,46 +242,9 @@ class Activator:
         text = notice.text(*question.variables()) if notice else Unknown("no notice")
         if notice and not isinstance(text, Unknown):
             execution = derived_id("execution", (question.fact.episode,), question.rule.name, "notify")
-            yield self._activation(question, decision, "notify", {"to": notice.to, "text": to_text(text)}, 0, execution)
-
-    def _run(self, question: Question, candidate: Candidate, execution: str) -> Run:
-        host = question.host or {}
-        return Run(
-            execution=execution,
-            rule=question.rule.name,
-            rung=candidate.rung,
-            identity=question.identity,
-            episode=candidate.episode,
-            host=question.fact.host,
-            labels={**host.get("labels", {}), **question.fact.labels},
-            started=question.now,
-        )
-
-    def _activation(
-        self,
-        question: Question,
-        decision: Decision,
-        workflow: str,
-        inputs: dict[str, Any],
-        attempt: int,
-        execution: str,
-    ) -> Activation:
-        return Activation(
-            id=derived_id("activation/1", (decision.id,), question.rule.name, workflow, attempt),
-            time=question.now,
-            causes=(decision.id,),
-            execution=execution,
-            workflow=workflow,
-            inputs=inputs,
-            rule=question.rule.name,
-            rung=question.number,
-            attempt=attempt,
-            cause=question.fact,
-            host=question.fact.host,
-            mode="auto",
-            expires=question.now + _ACTIVATION_LIFE,
-            epoch=self._epoch,
-        )
+            yield self._answers.activation(
+                question, decision, "notify", {"to": notice.to, "text": to_text(text)}, 0, execution
+            )
 
     def _climb(self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
         """Go to the next rung if the one before has used up its attempts on this verdict."""
@@ -325,39 +273,7 @@ class Activator:
             candidate.count += 1
             return
         candidate.told = told
-        yield self._decision(candidate, question, outcome, reasons, causes, due, None)
-
-    def _decision(
-        self,
-        candidate: Candidate,
-        question: Question,
-        outcome: Any,
-        reasons: list[Reason],
-        causes: tuple[str, ...],
-        due: float | None,
-        execution: str | None,
-    ) -> Decision:
-        if outcome == "fired":
-            candidate.told = "fired"
-        candidate.count += 1
-        rule = question.rule
-        producer = f"{rule.name}/{candidate.rung}/{candidate.episode}"
-        identifier = derived_id("decision/1", causes, producer, self._definitions[rule.name], candidate.count, due)
-        candidate.last_id = identifier
-        return Decision(
-            id=identifier,
-            time=question.now,
-            causes=tuple(dict.fromkeys((candidate.episode, *causes))),
-            rule=rule.name,
-            rung=candidate.rung,
-            cause=candidate.episode,
-            outcome=outcome,
-            reasons=reasons,
-            host=question.fact.host,
-            execution=execution,
-            count=candidate.count,
-            last_time=question.now,
-        )
+        yield self._answers.decision(candidate, question, outcome, reasons, causes, due, None)
 
     def _remind(self, key: str, candidate: Candidate) -> None:
         if candidate.again is not None:
@@ -379,18 +295,3 @@ def _outcome(refusals: Sequence[Refusal]) -> str:
 
 def _age(fact: Fact) -> tuple[float, str]:
     return fact.since, fact.episode
-
-
-def identity(fact: Fact) -> str:
-    """Return what makes a fact the same fault again: its name, host and labels."""
-    return json.dumps([fact.name, fact.host, sorted(fact.labels.items())])
-
-
-def _render(question: Question) -> tuple[dict[str, Any], str]:
-    """Return the values of `with`, or of a notice's text, and why one of them cannot be had."""
-    notice = question.rung.notify
-    if notice is None:
-        values = question.rung.with_.render(*question.variables())
-        return ({}, values.reason) if isinstance(values, Unknown) else (values, "")
-    text = to_text(notice.text(*question.variables()))
-    return ({}, text.reason) if isinstance(text, Unknown) else ({"text": text}, "")

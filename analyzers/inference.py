@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 import msgspec
 
+from analyzers.observation import Observation
 from analyzers.series import Seen, Series
-from analyzers.watching import Watching, look
-from exhaust.expressions import Expression, Timestamp, Unknown, compile_expression, to_text, truth
+from analyzers.watches import Watches
+from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
-from exhaust.language import VERIFY, Defined
-from exhaust.messages import Batch, Fact, FactReason, Labels, Sighting, Watch
+from exhaust.language import Defined
+from exhaust.messages import Batch, Fact, FactReason, Labels, Watch
 from exhaust.plugins import Inferring, Method
 from exhaust.text import clean
 from exhaust.worker import Effect, Keep, Rows
 
-_AHEAD = 5.0
 _MOST_SUMMARY = 300
 _MOST_EVIDENCE = 4096
 
@@ -60,8 +60,7 @@ class Inference:
     def _clear(self) -> None:
         self._series: dict[str, Series] = {}
         self._open: defaultdict[tuple[str, str], dict[str, Series]] = defaultdict(dict)
-        self._watching: dict[str, Watching] = {}
-        self._expressions: dict[str, Expression] = {}
+        self._watches = Watches(self._lists)
         self._episodes: dict[str, str] = {}
         self._timers: list[tuple[float, str, str]] = []
 
@@ -76,10 +75,8 @@ class Inference:
             name = _unslash(name)
             if name in self._analyses:
                 self._adopt(key, self._analyses[name], msgspec.json.decode(body, type=Series))
-        for _, body in rows("watch/"):
-            watching = msgspec.json.decode(body, type=Watching)
-            self._watching[watching.watch.execution] = watching
-            self._remind(_end(watching.watch), "watch", watching.watch.execution)
+        for execution, until in self._watches.recall(rows):
+            self._remind(until, "watch", execution)
 
     def _adopt(self, key: str, analysis: Analysis, series: Series) -> None:
         self._series[key] = series
@@ -102,7 +99,9 @@ class Inference:
             case Batch():
                 yield from self._batch(message, received)
             case Watch():
-                yield from self._watch(message, received)
+                self._remind(message.until, "watch", message.execution)
+                asked = self._episodes.get(message.episode or "", "")
+                yield from self._watches.take(message, asked, self._series, received)
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         raise TypeError(f"analyzers ask for no work, and got {outcome!r} for {work!r}")
@@ -111,7 +110,7 @@ class Inference:
         while self._timers and self._timers[0][0] <= now:
             due, kind, key = heapq.heappop(self._timers)
             if kind == "watch":
-                yield from self._end_watch(key, now)
+                yield from self._watches.end(key, now)
             elif series := self._series.get(key):
                 yield from self._series_due(key, series, due, now)
 
@@ -124,13 +123,11 @@ class Inference:
         for analysis in analyses:
             for series in self._open[analysis.name, batch.host].values():
                 series.heard = received
-        for number, record in enumerate(batch.records):
-            seen = f"{batch.id}#{number}"
-            told = record.get("time")
-            time = min(batch.time if told is None else float(told), received + _AHEAD)
+        for number in range(len(batch.records)):
+            seen = Observation.of(batch, number, received, host)
             for analysis in analyses:
-                yield from self._feed(analysis, record, seen, time, host, received)
-            yield from self._watched_record(batch.host, stream, record, seen, time, host, received)
+                yield from self._feed(analysis, seen)
+            yield from self._watches.record(seen)
         self.counts["records"] += len(batch.records)
 
     def _wanting(self, stream: str) -> tuple[Analysis, ...]:
@@ -140,70 +137,49 @@ class Inference:
             self._streams[stream] = found
         return found
 
-    def _feed(
-        self,
-        analysis: Analysis,
-        record: Mapping[str, Any],
-        seen: str,
-        time: float,
-        host: Mapping[str, Any],
-        received: float,
-    ) -> Iterator[Effect]:
-        settings = analysis.settings
-        labels = self._labels(analysis, record, time, host)
+    def _feed(self, analysis: Analysis, seen: Observation) -> Iterator[Effect]:
+        labels = self._labels(analysis, seen)
         if labels is None:
             return
-        key = series_key(analysis.name, host["name"], labels)
-        series = self._series.get(key) or self._series.setdefault(key, Series(host["name"], labels))
-        if time < series.newest:
+        key = series_key(analysis.name, seen.host["name"], labels)
+        series = self._series.get(key) or self._series.setdefault(key, Series(seen.host["name"], labels))
+        if seen.time < series.newest:
             self.counts["late"] += 1
             return
-        judgement = analysis.method.judge(record, time, host)
+        judgement = analysis.method.judge(seen.fields, seen.time, seen.host)
         if judgement.opens is None and judgement.clears is None:
             self.unknown[analysis.name] += 1
         before = (series.opening, series.clearing, series.open)
-        series.newest, series.heard = time, received
-        series.remember(Seen(seen, time, received, judgement.clears))
-        change = series.take(judgement, time, settings)
+        series.newest, series.heard = seen.time, seen.received
+        series.remember(Seen(seen.id, seen.time, seen.received, judgement.clears))
+        change = series.take(judgement, seen.time, analysis.settings)
         if judgement.opens or change:
-            self._describe(analysis, series, judgement.value, record, seen, time, host)
+            self._describe(analysis, series, judgement.value, seen)
         if change == "opens":
-            yield self._opened(analysis, key, series, seen, received)
+            yield self._opened(analysis, key, series, seen.id, seen.received)
         elif change == "closes":
-            yield self._closed(analysis, key, series, "cleared", (seen, series.episode or ""), received, None)
-        watchers = self._watchers(key)
-        for watching in watchers:
-            yield from self._say(watching, received)
-        if watchers or series.open or before != (series.opening, series.clearing, series.open):
+            causes = (seen.id, series.episode or "")
+            yield self._closed(analysis, key, series, "cleared", causes, seen.received, None)
+        watched = yield from self._watches.series(key, series, seen.received)
+        if watched or series.open or before != (series.opening, series.clearing, series.open):
             yield Keep(key, series)
 
-    def _labels(
-        self, analysis: Analysis, record: Mapping[str, Any], time: float, host: Mapping[str, Any]
-    ) -> Labels | None:
+    def _labels(self, analysis: Analysis, seen: Observation) -> Labels | None:
         """Return the labels that a record's series has, or None where one of them cannot be known."""
         labels = {}
         for name, expression in analysis.settings.by.items():
-            value = to_text(expression.function(record, Timestamp.from_seconds(time), host, self._lists))
+            value = to_text(expression.function(*seen.variables(self._lists)))
             if isinstance(value, Unknown):
                 self.unknown[f"{analysis.name} by {name}"] += 1
                 return None
             labels[name] = value
         return labels
 
-    def _describe(
-        self,
-        analysis: Analysis,
-        series: Series,
-        value: Any,
-        record: Mapping[str, Any],
-        seen: str,
-        time: float,
-        host: Mapping[str, Any],
-    ) -> None:
+    def _describe(self, analysis: Analysis, series: Series, value: Any, seen: Observation) -> None:
         series.value = value
-        series.evidence = _evidence(series.evidence, {"id": seen, **record})
+        series.evidence = _evidence(series.evidence, {"id": seen.id, **seen.fields})
         if analysis.settings.summary is not None:
-            text = to_text(analysis.settings.summary(record, Timestamp.from_seconds(time), host, self._lists))
+            text = to_text(analysis.settings.summary(*seen.variables(self._lists)))
             series.summary = clean(analysis.name if isinstance(text, Unknown) else text, _MOST_SUMMARY)
 
     # Facts
@@ -289,88 +265,6 @@ class Inference:
     def _remind(self, due: float, kind: Literal["series", "watch"], key: str) -> None:
         heapq.heappush(self._timers, (due, kind, key))
 
-    # Watches
-
-    def _watch(self, watch: Watch, now: float) -> Iterator[Effect]:
-        known = self._watching.get(watch.execution)
-        series = known.series if known else self._episodes.get(watch.episode or "", "")
-        watching = Watching(watch, series, known.seen if known else [])
-        self._watching[watch.execution] = watching
-        self._remind(_end(watch), "watch", watch.execution)
-        if watch.when:
-            self._expressions[watch.execution] = compile_expression(watch.when, VERIFY)
-        yield from self._say(watching, now)
-        yield Keep(f"watch/{watch.execution}", watching)
-
-    def _watchers(self, series: str) -> list[Watching]:
-        return [watching for watching in self._watching.values() if watching.series == series]
-
-    def _watched_record(
-        self,
-        name: str,
-        stream: str,
-        record: Mapping[str, Any],
-        seen: str,
-        time: float,
-        host: Mapping[str, Any],
-        received: float,
-    ) -> Iterator[Effect]:
-        for watching in self._watching.values():
-            watch = watching.watch
-            if watch.on != stream or watch.host not in (None, name) or not _labelled(record, watch.labels):
-                continue
-            expression = self._expression(watch)
-            variables = (watch.variables.get("inputs"), watch.variables.get("cause"))
-            gone = truth(expression.function(record, Timestamp.from_seconds(time), host, self._lists, *variables))
-            if watching.seen and time < watching.seen[-1].time:
-                self.counts["late"] += 1
-                continue
-            watching.remember(Seen(seen, time, received, gone))
-            yield from self._say(watching, received)
-            yield Keep(f"watch/{watch.execution}", watching)
-
-    def _expression(self, watch: Watch) -> Expression:
-        found = self._expressions.get(watch.execution)
-        if found is None:
-            found = self._expressions[watch.execution] = compile_expression(watch.when or "false", VERIFY)
-        return found
-
-    def _say(self, watching: Watching, now: float) -> Iterator[Effect]:
-        """Tell what is seen where it differs from what was told."""
-        watch = watching.watch
-        if watch.after is None:
-            return
-        series = self._series.get(watching.series)
-        sight = look(watch, series.seen if series else watching.seen)
-        if sight.holds == (watching.said or "unknown"):
-            return
-        watching.said = sight.holds
-        yield Keep(f"watch/{watch.execution}", watching)
-        causes = (watch.id, *sight.evidence)
-        yield Sighting(
-            id=derived_id("sighting/1", causes, "analyzers"),
-            time=now,
-            causes=causes,
-            execution=watch.execution,
-            host=watch.host,
-            holds=sight.holds,
-            samples=sight.samples,
-            first=sight.first,
-            last=sight.last,
-        )
-
-    def _end_watch(self, execution: str, now: float) -> Iterator[Effect]:
-        watching = self._watching.get(execution)
-        if watching is None or _end(watching.watch) > now:
-            return
-        del self._watching[execution]
-        self._expressions.pop(execution, None)
-        yield Keep(f"watch/{execution}", None)
-
-
-def _end(watch: Watch) -> float:
-    return watch.until
-
 
 def _slash(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
@@ -384,11 +278,6 @@ def series_key(analysis: str, host: str, labels: Labels) -> str:
     """Return the key under which a series is kept."""
     pairs = "/".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
     return f"series/{_slash(analysis)}/{_slash(host)}/{pairs}"
-
-
-def _labelled(record: Mapping[str, Any], labels: Labels) -> bool:
-    own = record.get("labels") or {}
-    return all(to_text(record.get(name, own.get(name))) == value for name, value in labels.items())
 
 
 def _evidence(known: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:

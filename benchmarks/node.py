@@ -224,7 +224,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="port of AMQP (default: a free one)")
     parser.add_argument("--data", type=Path, help="folder for its data, kept at the end (default: a temporary one)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         with Node(options.data, port=options.port) as node:
             print(node.url, flush=True)
@@ -233,8 +234,6 @@ def main() -> int:
     except NodeError as error:
         print(error, file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
-        return 0
 
 
 if __name__ == "__main__":

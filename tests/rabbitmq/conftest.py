@@ -15,10 +15,13 @@ from tests.rabbitmq.place import WITHIN, Place
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[Node]:
+    missing = ""
     try:
         private = Node()
     except NodeError as error:
-        pytest.fail(str(error), pytrace=False)
+        missing = str(error)
+    if missing:
+        pytest.fail(missing, pytrace=False)
     with private:
         yield private
 

@@ -1,4 +1,4 @@
-"""What becomes, on either broker, of messages rejected, expired or with nowhere to go, and of a broker that is closed."""
+"""What becomes, on either broker, of messages rejected, expired or with nowhere to go, and of a closed broker."""
 
 import asyncio
 import secrets
