@@ -10,13 +10,14 @@ import msgspec
 
 from activator.answers import Answers, Candidate, identity, render, run_of
 from activator.guards import Question, Refusal, Run, ask
-from activator.rules import Rule
-from exhaust.expressions import Unknown, to_text
+from activator.rules import NOTICE, Rule
 from exhaust.ids import derived_id
 from exhaust.language import Defined, cause_of
-from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact, Reason
+from exhaust.messages import TERMINAL, ExecutionEvent, Fact, Reason
 from exhaust.worker import Effect, Keep, Rows
 
+# Far beyond any deadline: its activation, or the orchestrator's store, must have been lost.
+_LOST_AFTER = 24 * 3600.0
 _FORGET_RUNS_AFTER = 7 * 86_400.0
 
 Hosts = Callable[[str], Mapping[str, Any]]
@@ -50,6 +51,7 @@ class Activator:
         for _, body in rows("run/"):
             run = msgspec.json.decode(body, type=Run)
             self._runs[run.execution] = run
+            self._expect(run)
         for key, body in rows("candidate/"):
             candidate = msgspec.json.decode(body, type=Candidate)
             if candidate.rule in self._rules:
@@ -61,6 +63,10 @@ class Activator:
         yield from self.tick(now)
         for fact in self._oldest_first():
             yield from self._judge_fact(fact, now, resumed=True)
+
+    def status(self) -> dict[str, Any]:
+        running = sum(run.ended is None for run in self._runs.values())
+        return {"facts": len(self._facts), "candidates": len(self._candidates), "running": running}
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         raise TypeError(f"the activator asks for no work, and got {outcome!r} for {work!r}")
@@ -129,9 +135,12 @@ class Activator:
     def _judge_fact(self, fact: Fact, now: float, *, resumed: bool = False) -> Iterator[Effect]:
         for rule in self._rules.values():
             if any(fnmatch.fnmatchcase(fact.name, pattern) for pattern in rule.names):
+                for rung in (0, NOTICE) if rule.run and rule.notify else (0,):
+                    key = f"candidate/{fact.episode}/{rule.name}" + ("/notice" if rung == NOTICE else "")
+                    candidate = self._candidates.setdefault(key, Candidate(fact.episode, rule.name, rung))
+                    yield from self._judge(key, candidate, (fact.id,), now, resumed=resumed)
                 key = f"candidate/{fact.episode}/{rule.name}"
-                candidate = self._candidates.setdefault(key, Candidate(fact.episode, rule.name))
-                yield from self._judge(key, candidate, (fact.id,), now, resumed=resumed)
+                candidate = self._candidates[key]
                 if any(run.back == fact.episode and run.rung == candidate.rung for run in self._runs_of(rule.name)):
                     yield from self._climb(key, candidate, (fact.id,), now)  # the relapse was heard of before the fact
 
@@ -232,19 +241,8 @@ class Activator:
         if question.rung.run is not None:
             run = run_of(question, candidate, execution)
             self._runs[execution] = run
+            self._expect(run)
             yield Keep(f"run/{execution}", run)
-        if question.rule.notify is not None and question.rung.run is not None and attempt == 1 and candidate.rung == 0:
-            yield from self._tell_too(question, decision)
-
-    def _tell_too(self, question: Question, decision: Decision) -> Iterator[Effect]:
-        """A rule that runs a workflow and also notifies: the notice goes with its first run."""
-        notice = question.rule.notify
-        text = notice.text(*question.variables()) if notice else Unknown("no notice")
-        if notice and not isinstance(text, Unknown):
-            execution = derived_id("execution", (question.fact.episode,), question.rule.name, "notify")
-            yield self._answers.activation(
-                question, decision, "notify", {"to": notice.to, "text": to_text(text)}, 0, execution
-            )
 
     def _climb(self, key: str, candidate: Candidate, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
         """Go to the next rung if the one before has used up its attempts on this verdict."""
@@ -279,8 +277,17 @@ class Activator:
         if candidate.again is not None:
             heapq.heappush(self._timers, (candidate.again, key))
 
+    def _expect(self, run: Run) -> None:
+        """Set the timer of a run that may never be heard of again."""
+        if run.ended is None:
+            heapq.heappush(self._timers, (run.started + _LOST_AFTER, f"run/{run.execution}"))
+
     def _forget(self, now: float) -> Iterator[Effect]:
-        """Drop runs that no guard can look back to."""
+        """Drop runs that no guard can look back to; one never heard of again is over, and nobody knows how."""
+        for run in self._runs.values():
+            if run.ended is None and run.started + _LOST_AFTER <= now:
+                run.ended, run.verdict = run.started + _LOST_AFTER, "unknown"
+                yield Keep(f"run/{run.execution}", run)
         longest = max((rule.guard.window for rule in self._rules.values()), default=0.0)
         before = now - max(longest, _FORGET_RUNS_AFTER)
         for execution, run in list(self._runs.items()):

@@ -12,6 +12,9 @@ from exhaust.expressions import Timestamp, Unknown, truth
 from exhaust.language import cause_of
 from exhaust.messages import Fact, Reason, Verdict
 
+GRACE = 1.0
+CONCURRENT = 2
+
 
 class Run(msgspec.Struct):
     """One execution that a rule started: its slot is held until `verdict` or another end is known.
@@ -61,7 +64,7 @@ class Question:
 
     @property
     def rung(self) -> Rung:
-        return self.rule.ladder[self.number]
+        return self.rule.rung(self.number)
 
     @property
     def own_runs(self) -> Iterator[Run]:
@@ -94,6 +97,14 @@ def _when(question: Question) -> Iterator[Refusal]:
 def _stale(question: Question) -> Iterator[Refusal]:
     if question.now > question.fact.valid_until:
         yield Refusal(Reason("stale", question.fact.valid_until, f"valid at {question.now}"))
+
+
+def _grace(question: Question) -> Iterator[Refusal]:
+    """A fault that has just been found gone: its fact closes by another queue, and may not have arrived yet."""
+    for run in question.own_runs:
+        if run.episode == question.fact.episode and run.verdict == "recovered" and question.now < _end(run) + GRACE:
+            have = f"recovered {round(question.now - _end(run), 3)} s ago"
+            yield Refusal(Reason("grace", have, f"{GRACE:g} s for the fact to close"), _end(run) + GRACE)
 
 
 def _attempts(question: Question) -> Iterator[Refusal]:
@@ -133,6 +144,8 @@ def _concurrent(question: Question) -> Iterator[Refusal]:
     limit = question.rule.guard.concurrent
     if isinstance(limit, int):
         yield from _too_many(sum(run.host == question.fact.host for run in running), limit, "on this host")
+    elif limit is None:
+        yield from _too_many(len(running), CONCURRENT, "of this rule")
     for label, most in limit.items() if isinstance(limit, dict) else ():
         own = _label(question, label)
         yield from _too_many(sum(run.labels.get(label) == own for run in running), most, f"of one {label}")
@@ -163,6 +176,7 @@ GUARDS: tuple[Callable[[Question], Iterator[Refusal]], ...] = (
     _host,
     _when,
     _stale,
+    _grace,
     _attempts,
     _cooldown,
     _concurrent,

@@ -11,6 +11,8 @@ from exhaust.settings import Duration
 Mode = Literal["observe", "approve", "auto"]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
+# The number of the notice that a rule gives beside what it runs.
+NOTICE = -1
 COOLDOWN = 600.0
 COOLDOWN_AFTER_FAILURE = 3600.0
 WINDOW = 3600.0
@@ -32,7 +34,7 @@ class Notice(Settings, frozen=True, kw_only=True):
 
 
 class Guard(Settings, frozen=True, kw_only=True):
-    """What holds a rule back. `cooldown` left out is 10 minutes, an hour after a failure."""
+    """What holds a rule back. Left out, `cooldown` is 10 minutes, an hour after a failure, and `concurrent` is 2."""
 
     planned: ClassVar[frozenset[str]] = frozenset({"fleet", "healthy", "correlated", "limit", "key"})
 
@@ -85,6 +87,10 @@ class Rule(Settings, frozen=True, kw_only=True):
         """The rule's own answer, then what `escalate` adds."""
         own = Rung(run=self.run, with_=self.with_) if self.run else Rung(notify=self.notify)
         return (own, *self.escalate)
+
+    def rung(self, number: int) -> Rung:
+        """Return a step of the ladder, or what the rule says beside it."""
+        return Rung(notify=self.notify) if number == NOTICE else self.ladder[number]
 
     def mode_of(self, rung: Rung) -> Mode:
         return rung.mode or self.mode

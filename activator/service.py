@@ -1,6 +1,7 @@
 """The activator as a service: facts and ends of executions in, decisions and signed activations out."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from activator.decisions import Activator, Hosts
@@ -8,7 +9,9 @@ from activator.rules import Rule
 from exhaust.language import Defined
 from exhaust.routing import QUEUES
 from exhaust.service import Station
+from exhaust.signing import Verifier
 from exhaust.store import Store
+from exhaust.wire import unpack
 from exhaust.worker import Worker
 
 
@@ -18,4 +21,14 @@ def service(
     """Return the worker that decides by these rules."""
     activator = Activator(rules, hosts, lists, store.epoch)
     signer = station.keys.signer("activator")
-    return Worker("activator", activator, store, station.broker, station.clock, QUEUES["activator"], signer=signer)
+    verifier = Verifier({"execution/1": station.keys.public("orchestrator")})
+    return Worker(
+        "activator",
+        activator,
+        store,
+        station.broker,
+        station.clock,
+        QUEUES["activator"],
+        signer=signer,
+        unpack=partial(unpack, verifier=verifier),
+    )

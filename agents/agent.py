@@ -103,6 +103,9 @@ class AgentDecider:
         self.due = 0.0
         self.counts: Counter[str] = Counter()
 
+    def status(self) -> dict[str, Any]:
+        return {"commands": dict(self.counts), "fence": self.fence}
+
     @property
     def fence(self) -> dict[str, int]:
         """The highest epoch and sequence number seen; one who lost its store stays below, and is refused."""
@@ -259,8 +262,6 @@ class Agent(Worker):
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
         return (super().status() if self._running else {}) | {
-            "commands": dict(self._agent_decider.counts),
-            "fence": self._agent_decider.fence,
             "policy": self._gate.policy.status(),
             "helper": self._line.status(),
         }

@@ -22,6 +22,7 @@ from exhaust.text import clean
 from exhaust.worker import Effect, Keep, Rows
 
 _MOST_SUMMARY = 300
+_LONGEST_LABEL = 1024
 _MOST_EVIDENCE = 4096
 
 Hosts = Callable[[str], Mapping[str, Any]]
@@ -62,6 +63,7 @@ class Inference:
         self._open: defaultdict[tuple[str, str], dict[str, Series]] = defaultdict(dict)
         self._watches = Watches(self._lists)
         self._episodes: dict[str, str] = {}
+        self._orphans: dict[str, Series] = {}
         self._timers: list[tuple[float, str, str]] = []
 
     @property
@@ -73,8 +75,11 @@ class Inference:
         for key, body in rows("series/"):
             name = key.split("/", 3)[1]
             name = _unslash(name)
+            series = msgspec.json.decode(body, type=Series)
             if name in self._analyses:
-                self._adopt(key, self._analyses[name], msgspec.json.decode(body, type=Series))
+                self._adopt(key, self._analyses[name], series)
+            else:
+                self._orphans[key] = series
         for execution, until in self._watches.recall(rows):
             self._remind(until, "watch", execution)
 
@@ -92,7 +97,23 @@ class Inference:
             for key, series in self._open[name, host].items():
                 series.heard = max(series.heard, now)
                 self._remind(series.due(), "series", key)
-        return iter(())
+        yield from self._withdraw(now)
+
+    def _withdraw(self, now: float) -> Iterator[Effect]:
+        """Close what analyzers have opened that are no longer configured."""
+        for key, series in self._orphans.items():
+            if series.open:
+                series.open, series.ended = False, now
+                causes = (series.last_message,)
+                identifier = derived_id("fact/1", causes, f"analyzers {key}", ordinal=1)
+                detector = _unslash(key.split("/", 3)[1])
+                yield _message(series, identifier, "withdrawn", causes, now, detector)
+            yield Keep(key, None)
+        self._orphans = {}
+
+    def status(self) -> dict[str, Any]:
+        series = {"series": len(self._series), "open": sum(map(len, self._open.values()))}
+        return {**series, "records": dict(self.counts), "unknown": dict(self.unknown)}
 
     def handle(self, message: Any, received: float) -> Iterator[Effect]:
         match message:
@@ -120,11 +141,14 @@ class Inference:
         stream = f"{batch.emitter}.{batch.stream}"
         host = self._hosts(batch.host)
         analyses = self._wanting(stream)
-        for analysis in analyses:
+        for analysis in analyses if not batch.records else ():  # a sign of life is one of all that have nothing to say
             for series in self._open[analysis.name, batch.host].values():
                 series.heard = received
         for number in range(len(batch.records)):
             seen = Observation.of(batch, number, received, host)
+            if seen is None:
+                self.counts["unusable"] += 1
+                continue
             for analysis in analyses:
                 yield from self._feed(analysis, seen)
             yield from self._watches.record(seen)
@@ -169,7 +193,7 @@ class Inference:
         labels = {}
         for name, expression in analysis.settings.by.items():
             value = to_text(expression.function(*seen.variables(self._lists)))
-            if isinstance(value, Unknown):
+            if isinstance(value, Unknown) or len(value) > _LONGEST_LABEL:
                 self.unknown[f"{analysis.name} by {name}"] += 1
                 return None
             labels[name] = value
@@ -221,25 +245,9 @@ class Inference:
         now: float,
     ) -> Fact:
         series.last_message = identifier
+        series.fact, series.severity = analysis.settings.fact, analysis.settings.severity
         series.told_until = series.valid_until(analysis.settings) if series.open else series.ended
-        return Fact(
-            id=identifier,
-            time=now,
-            causes=causes,
-            name=analysis.settings.fact,
-            host=series.host,
-            labels=series.labels,
-            episode=series.episode or identifier,
-            state="open" if series.open else "closed",
-            reason=reason,
-            severity=analysis.settings.severity,
-            since=series.since,
-            valid_until=series.told_until,
-            value=series.value,
-            summary=series.summary,
-            evidence=series.evidence,
-            detector=analysis.name,
-        )
+        return _message(series, identifier, reason, causes, now, analysis.name)
 
     def _series_due(self, key: str, series: Series, due: float, now: float) -> Iterator[Effect]:
         """A timer of a series came: it expires, is asserted again, or the timer was overtaken."""
@@ -278,6 +286,29 @@ def series_key(analysis: str, host: str, labels: Labels) -> str:
     """Return the key under which a series is kept."""
     pairs = "/".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
     return f"series/{_slash(analysis)}/{_slash(host)}/{pairs}"
+
+
+def _message(
+    series: Series, identifier: str, reason: FactReason, causes: tuple[str, ...], now: float, detector: str
+) -> Fact:
+    return Fact(
+        id=identifier,
+        time=now,
+        causes=causes,
+        name=series.fact,
+        host=series.host,
+        labels=series.labels,
+        episode=series.episode or identifier,
+        state="open" if series.open else "closed",
+        reason=reason,
+        severity=series.severity,
+        since=series.since,
+        valid_until=series.told_until if series.open else series.ended,
+        value=series.value,
+        summary=series.summary,
+        evidence=series.evidence,
+        detector=detector,
+    )
 
 
 def _evidence(known: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -22,10 +22,15 @@ class Observation:
     host: Mapping[str, Any]
 
     @classmethod
-    def of(cls, batch: Batch, number: int, received: float, host: Mapping[str, Any]) -> "Observation":
+    def of(cls, batch: Batch, number: int, received: float, host: Mapping[str, Any]) -> "Observation | None":
+        """Return a record of a batch; None where its time is none."""
         fields = batch.records[number]
         told = fields.get("time")
-        time = min(batch.time if told is None else float(told), received + _AHEAD)
+        try:
+            time = min(batch.time if told is None else float(told), received + _AHEAD)
+            Timestamp.from_seconds(time)
+        except (TypeError, ValueError, OverflowError):
+            return None
         return cls(f"{batch.id}#{number}", f"{batch.emitter}.{batch.stream}", fields, time, received, host)
 
     def variables(self, lists: Mapping[str, Any]) -> tuple[Any, ...]:

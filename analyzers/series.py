@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from exhaust.messages import Labels
+from exhaust.messages import Labels, Severity
 from exhaust.plugins import Inferring, Judgement
 
 MOST_SEEN = 64
@@ -28,6 +28,8 @@ class Series(msgspec.Struct):
 
     host: str
     labels: Labels
+    fact: str = ""
+    severity: Severity = "warning"
     newest: float = 0.0
     heard: float = 0.0
     opening: float | None = None

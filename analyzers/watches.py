@@ -15,6 +15,8 @@ from exhaust.language import VERIFY
 from exhaust.messages import Sighting, Watch
 from exhaust.worker import Effect, Keep, Rows
 
+_MOST = 10_000
+
 
 class Watches:
     """By execution. One of a series answers from that series' last records, one with a condition from its own."""
@@ -35,6 +37,9 @@ class Watches:
     def take(self, watch: Watch, asked: str, known: Mapping[str, Series], now: float) -> Iterator[Effect]:
         """Open a watch, or take the newer form of one: `asked` is the key of the series that it is about, if any."""
         before = self._watching.get(watch.execution)
+        if before is None and len(self._watching) >= _MOST:
+            self.counts["too many"] += 1
+            return
         watching = Watching(watch, before.series if before else asked, before.seen if before else [])
         if watch.when:
             self._expressions[watch.execution] = compile_expression(watch.when, VERIFY)

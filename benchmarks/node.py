@@ -20,8 +20,11 @@ from typing import IO, Self
 _HOMES = ("/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin", "/usr/sbin")
 _HELLO = b"AMQP\x00\x00\x09\x01"
 _STARTED = b"\x01\x00\x00"  # a method frame on channel 0: Connection.Start, which a booting node does not send yet
-# Waits for its standard input to end, which it does however the owner dies, then ends the group that it was given.
-_WATCHDOG = 'read -r _; kill -KILL "-$1"'
+# Waits for its standard input to end, which it does however the owner dies; then ends the group that it was given and
+# removes what was temporary.
+_WATCHDOG = 'read -r _; kill -KILL "-$1"; [ -z "$2" ] || { sleep 1; rm -rf "$2"; }'
+# Else a command that finds our epmd gone leaves a daemon of its own behind.
+_DISTRIBUTION = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
 
 
 class NodeError(Exception):
@@ -47,7 +50,9 @@ def free_port() -> int:
 class _Group:
     """A child with its own process group, and a watchdog that ends the group should we be killed."""
 
-    def __init__(self, command: list[str], env: dict[str, str], folder: Path, output: IO[bytes]) -> None:
+    def __init__(
+        self, command: list[str], env: dict[str, str], folder: Path, output: IO[bytes], temporary: str = ""
+    ) -> None:
         self.process = subprocess.Popen(
             command,
             env=env,
@@ -58,7 +63,7 @@ class _Group:
             start_new_session=True,
         )
         self._watchdog = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(self.process.pid)],
+            ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(self.process.pid), temporary],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -115,7 +120,9 @@ class Node:
             if self._epmd is None:
                 # Without one of ours the Erlang machine leaves a daemon of its own behind.
                 self._epmd = _Group(["epmd"], environment, self.folder, output)
-            self._server = _Group([str(self._home / "rabbitmq-server")], environment, self.folder, output)
+            temporary = str(self.folder) if self._temporary else ""
+            server = str(self._home / "rabbitmq-server")
+            self._server = _Group([server], environment, self.folder, output, temporary)
         self._wait(within)
 
     def _environment(self) -> dict[str, str]:
@@ -137,8 +144,8 @@ class Node:
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} " + self._erl_args,
-            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_DISTRIBUTION} {self._erl_args}",
+            "RABBITMQ_CTL_ERL_ARGS": _DISTRIBUTION,
         }
 
     def _wait(self, within: float) -> None:

@@ -80,6 +80,9 @@ class ReadModel:
     def tick(self, now: float) -> Iterable[Effect]:
         return ()
 
+    def status(self) -> dict[str, Any]:
+        return {"lag": round(self.ledger.lag, 3)}
+
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         return ()
 

@@ -50,7 +50,7 @@ class BrokerError(ExhaustError):
 
 
 class UnroutableError(BrokerError):
-    """No queue is bound for the publication's key."""
+    """No queue is bound for the publication's key, or one that is refuses it: others may pass meanwhile."""
 
 
 class UncertainError(BrokerError):

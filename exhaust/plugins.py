@@ -109,6 +109,7 @@ class Task:
     host: str | None
     key: str
     time: float
+    timeout: float
 
 
 @dataclass(frozen=True)

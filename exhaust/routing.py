@@ -29,6 +29,8 @@ EXCHANGES = (TELEMETRY, BACKLOG, KNOWLEDGE, ACTIVATIONS, COMMANDS, RESULTS, JOUR
 _ESCAPES = str.maketrans({"%": "%25", ".": "%2E", "*": "%2A", "#": "%23"})
 # An unread command is only news of its own host's agent being away: more of them say nothing new.
 _MOST_COMMANDS = 10_000
+# A collector that is away must not fill the broker's disk; what it misses its ledger shows as missing.
+_MOST_UNCOUNTED = 256 << 20
 
 
 def word(host: str | None) -> str:
@@ -65,9 +67,9 @@ def _stage(event: ExecutionEvent) -> str:
     return "task" if event.task else "ended" if event.state in TERMINAL else "running"
 
 
-def _queue(component: str, exchange: str, *patterns: str) -> Queue:
+def _queue(component: str, exchange: str, *patterns: str, keep: int | None = None) -> Queue:
     name = f"exhaust.{component}.{exchange.rpartition('.')[2]}"
-    return Queue(name, tuple(Binding(exchange, pattern) for pattern in patterns))
+    return Queue(name, tuple(Binding(exchange, pattern) for pattern in patterns), keep=keep)
 
 
 def agent_queue(host: str) -> Queue:
@@ -83,8 +85,8 @@ def agent_queue(host: str) -> Queue:
 
 QUEUES: dict[str, tuple[Queue, ...]] = {
     "collector": (
-        _queue("collector", TELEMETRY, "#"),
-        _queue("collector", BACKLOG, "#"),
+        _queue("collector", TELEMETRY, "#", keep=_MOST_UNCOUNTED),
+        _queue("collector", BACKLOG, "#", keep=_MOST_UNCOUNTED),
         _queue("collector", KNOWLEDGE, "fact.#"),
         _queue("collector", JOURNAL, "#"),
     ),

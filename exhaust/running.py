@@ -12,8 +12,10 @@ from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.configuration import Configuration
 from exhaust.errors import BrokerError, ExhaustError
 from exhaust.inspection import Inspection
+from exhaust.processes import Process, ended
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue
 from exhaust.service import Service, Station, serve, stop_on_signals
+from exhaust.supervisor import SUPERVISOR
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ async def run_services(
     )
     log.info("started", extra={"components": ",".join(components), "pid": os.getpid()})
     declaring = asyncio.create_task(_declare(broker, configuration), name="declare")
+    orphaned = asyncio.create_task(_stop_when_orphaned(until), name="supervisor")
     guard = asyncio.create_task(_stop_when_stuck(broker, until), name="stuck")
     try:
         await serve([*services, inspection], until)
@@ -69,7 +72,7 @@ async def run_services(
         log.error("stopped by a fault", exc_info=group)
         return 1
     finally:
-        for task in (declaring, guard):
+        for task in (declaring, guard, orphaned):
             task.cancel()
     log.info("stopped", extra={"components": ",".join(components)})
     return STUCK if isinstance(broker, RabbitMQ) and broker.stuck.is_set() else 0
@@ -87,3 +90,15 @@ async def _stop_when_stuck(broker: Broker, until: asyncio.Event) -> None:
         await broker.stuck.wait()
         log.error("our own messages do not come back: leaving, to be started anew")
         until.set()
+
+
+async def _stop_when_orphaned(until: asyncio.Event) -> None:
+    """End with the supervisor that started us, if one did."""
+    pid, _, started = os.environ.get(SUPERVISOR, "").partition("@")
+    if not pid:
+        return
+    pidfd = Process(int(pid), int(started)).open()
+    if pidfd is not None:
+        await ended(pidfd)
+    log.error("our supervisor is gone: leaving")
+    until.set()

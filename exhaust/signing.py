@@ -71,7 +71,14 @@ class Signer:
             base64.b64encode(payload).decode(),
             (_Signature(self.fingerprint, base64.b64encode(signature).decode()),),
         )
-        return msgspec.json.encode(envelope)
+        sealed = msgspec.json.encode(envelope)
+        if len(sealed) > MOST_BYTES:
+            raise MessageError(f"a {kind_of(message)} of {len(sealed)} bytes cannot be sealed: at most {MOST_BYTES}")
+        return sealed
+
+    def attest(self, kind: str, body: bytes) -> str:
+        """Return a signature that goes beside a body that stays readable."""
+        return base64.b64encode(self._key.sign(_signed_bytes(payload_type(kind), body))).decode()
 
 
 class Verifier:
@@ -79,6 +86,16 @@ class Verifier:
 
     def __init__(self, keys: Mapping[str, Ed25519PublicKey]) -> None:
         self._keys = {payload_type(kind): (key, fingerprint(key)) for kind, key in keys.items()}
+
+    def check(self, kind: str, body: bytes, signature: object) -> None:
+        """Raise ForgeryError unless the one key accepted for this kind has signed the body."""
+        key, _ = self._keys.get(payload_type(kind), (None, ""))
+        if key is None:
+            raise ForgeryError(f"nobody may sign a '{kind}' for this reader")
+        try:
+            key.verify(_decoded(str(signature)), _signed_bytes(payload_type(kind), body))
+        except (InvalidSignature, ValueError) as exc:
+            raise ForgeryError(f"the signature of a '{kind}' is wrong or missing") from exc
 
     def open(self, body: bytes) -> AnyMessage:
         """Return the message inside. Raise ForgeryError if it is not signed by the one key accepted for its kind."""

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exhaust.clock import Clock
-from exhaust.processes import ended, has_ended, reap, send, spawn
+from exhaust.processes import Process, ended, find, has_ended, reap, send, spawn
+
+# Where a child finds who keeps it: it ends with its supervisor, or a second set would run beside it.
+SUPERVISOR = "EXHAUST_SUPERVISOR"
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,15 @@ async def supervise(
 async def _keep(child: Child, until: asyncio.Event, clock: Clock, stop_within: float) -> None:
     """Start it again whenever it ends; the sooner it ends the longer the pause."""
     failures = restarts = 0
+    own = find(os.getpid()) or Process(os.getpid(), 0)
     while not until.is_set():
         began = clock.now()
-        status = await _live(child, until, {"EXHAUST_RESTARTS": str(restarts)}, stop_within)
+        extra = {"EXHAUST_RESTARTS": str(restarts), SUPERVISOR: f"{own.pid}@{own.started}"}
+        try:
+            status = await _live(child, until, extra, stop_within)
+        except OSError as exc:
+            status = None
+            log.error("child cannot be started", extra={"child": child.name, "error": str(exc)})
         if until.is_set():
             return
         failures = 0 if clock.now() - began > _STEADY else failures + 1

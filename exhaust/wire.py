@@ -1,13 +1,17 @@
-"""Messages to publications and back: the only place where they are encoded, sealed, opened and attributed."""
+"""Messages to publications and back: the only place where they are encoded, sealed, opened and attributed.
+
+Execution events, from which guards are counted, carry their signature in a header, so that their bodies stay readable.
+"""
 
 from exhaust.broker.interface import Delivery, Publication
 from exhaust.errors import ForgeryError, MessageError
-from exhaust.messages import AnyMessage, Batch, Codec, Command, Message, kind_of
+from exhaust.messages import AnyMessage, Batch, Codec, Command, ExecutionEvent, Message, kind_of
 from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, RESULTS, TELEMETRY, address
 from exhaust.signing import SIGNED, Signer, Verifier
 
 _SEALED = frozenset((ACTIVATIONS, COMMANDS, RESULTS, CONTROL))
 _SCHEMA = 1
+_LONGEST_KEY = 255  # of AMQP
 
 
 def pack(message: Message, signer: Signer | None = None) -> Publication:
@@ -19,9 +23,12 @@ def pack(message: Message, signer: Signer | None = None) -> Publication:
         body = signer.seal(message)
     else:
         body = Codec.encode(message)
-    return Publication(
-        exchange, key, message.id, kind_of(message), body, message.time, _headers(message), _life(message)
-    )
+    if len(key.encode()) > _LONGEST_KEY:
+        raise MessageError(f"a {kind_of(message)} with a key of more than {_LONGEST_KEY} bytes can go nowhere")
+    headers = _headers(message)
+    if isinstance(message, ExecutionEvent) and signer is not None:
+        headers["signature"] = signer.attest(kind_of(message), body)
+    return Publication(exchange, key, message.id, kind_of(message), body, message.time, headers, _life(message))
 
 
 def _headers(message: Message) -> dict[str, str | int]:
@@ -52,6 +59,8 @@ def unpack(delivery: Delivery, verifier: Verifier | None = None) -> AnyMessage:
         message = verifier.open(delivery.body)
     else:
         message = Codec.decode(delivery.body)
+    if isinstance(message, ExecutionEvent) and verifier is not None:
+        verifier.check(kind_of(message), delivery.body, delivery.headers.get("signature"))
     if message.id != delivery.id:
         raise MessageError(f"misattributed: the body says '{message.id}', the message '{delivery.id}'")
     exchange, key = address(message)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,6 +68,9 @@ class Decider(Protocol):
         """Take a message that came, as `unpack` gave it."""
 
     def tick(self, now: float) -> Iterable[Effect]: ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Plain data for an operator."""
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         """Take the outcome of what was asked for by Perform."""
@@ -186,6 +189,7 @@ class Worker:
             "outbox": self._store.backlog(),
             "epoch": self._store.epoch,
             "last_error": self._outbox.last_error,
+            **self._decider.status(),
         }
 
     async def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:

@@ -41,6 +41,7 @@ class Conductor:
         self._clear()
         self._journal.recall(rows)
         self._runs = {run.id: run for run in self._journal.active()}
+        self._timers = [(0.0, name) for name in sorted(self._runs)]  # the next tick sets them anew
         for _, body in rows("closed/"):
             fact = Codec.decode(body)
             if isinstance(fact, Fact):
@@ -64,6 +65,9 @@ class Conductor:
                 yield from self._fact(message, received)
             case Sighting():
                 yield from self._sighting(message, received)
+
+    def status(self) -> dict[str, Any]:
+        return {"executions": sum(not run.over for run in self._runs.values())}
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterator[Effect]:
         task: Task = work.task
@@ -123,12 +127,15 @@ class Conductor:
         yield from self._go_on(run, now, (result.id,))
 
     def _unread(self, command: Command, now: float) -> Iterator[Effect]:
-        """A command that expired in the agent's queue: it was never begun."""
+        """A command that expired in the agent's queue.
+
+        Not tried again under another key: an agent may have taken it and died before it could acknowledge.
+        """
         run = self._runs.get(command.execution)
         name = None if run is None else self._task_of(run, command.key)
-        if run is not None and name is not None:
+        if run is not None and name is not None and now >= command.expires:
             error = f"no_agent: nobody took the command on {command.host} within {COMMAND_LIFE:g} s"
-            yield from self._course.finish(run, name, "failed", now, (command.id,), error=error, retry=True)
+            yield from self._course.finish(run, name, "failed", now, (command.id,), error=error)
             yield from self._go_on(run, now, (command.id,))
 
     def _fact(self, fact: Fact, now: float) -> Iterator[Effect]:

@@ -43,6 +43,9 @@ class Course:
     def resume(self, run: Run, now: float) -> Iterator[Effect]:
         """Send again, under the same keys, what was begun and not answered; then go on."""
         self._back = now
+        if run.misfit and not run.over:
+            yield from self.end(run, "indeterminate", "unknown", now, (run.activation.id,), reason=run.misfit)
+            return
         for name in run.running():
             yield from self._send(run, run.spec(name), now)
         if run.state == "verifying":
@@ -66,7 +69,7 @@ class Course:
         Where the cause's closing is enough it most often comes by itself, and asking would only cost time just when
         it counts; what the analyzers answer from, their last records, is there a second later too.
         """
-        first = run.since + _WATCH_FIRST
+        first = run.since + min(_WATCH_FIRST, run.workflow.verify.within / 2)
         return first if run.workflow.verify.closing_suffices and now < first else now + _WATCH_AGAIN
 
     # Tasks

@@ -54,7 +54,7 @@ class Journal:
             execution, definition = key.partition("/")[2], msgspec.json.decode(body, type=str)
             if definition not in known:
                 source = next(self._rows(f"definition/{definition}"))[1]
-                known[definition] = define(Workflow, msgspec.json.decode(source))
+                known[definition] = _redefined(msgspec.json.decode(source))
             entries = [Codec.decode(entry) for _, entry in self._rows(f"journal/{execution}/")]
             yield _replay(known[definition], entries)
 
@@ -73,6 +73,14 @@ class Journal:
     def leave(self, run: Run) -> Effect:
         """Nothing more can come of it."""
         return Keep(f"active/{run.id}", None)
+
+
+def _redefined(source: Any) -> Defined[Workflow]:
+    """Return a definition that was kept; one that this version does not understand has no tasks."""
+    try:
+        return define(Workflow, source)
+    except ValueError:
+        return Defined(define(Workflow, {"name": str(source.get("name")), "tasks": []}).value, source)
 
 
 def _replay(workflow: Defined[Workflow], entries: Sequence[Any]) -> Run:

@@ -74,7 +74,7 @@ class Reach:
         params, host = self._rendered(run, spec, now)
         key = effect_key(run.id, spec.name, run.task(spec.name).attempt)
         if adapter.act is not None:
-            return Perform(Doing(name, Task(run.id, spec.name, spec.do, params, host, key, now)))
+            return Perform(Doing(name, Task(run.id, spec.name, spec.do, params, host, key, now, spec.timeout)))
         if host is None or not self._hosts(host)["known"]:
             raise Unsayable(f"host '{host}' is not in the inventory")
         return self._command(run, spec, host, params, key, now)

@@ -97,9 +97,9 @@ class Run:
         return self.workflow.on_failure if self.handling_failure else self.workflow.tasks
 
     def spec(self, name: str) -> TaskSpec:
-        return next(
-            task for part in (self.workflow.tasks, self.workflow.on_failure) for task in flat(part) if task.name == name
-        )
+        """Return a task's definition; of one that this version does not understand, its name."""
+        every = (*flat(self.workflow.tasks), *flat(self.workflow.on_failure))
+        return next((task for task in every if task.name == name), TaskSpec(name=name, use=""))
 
     def task(self, name: str) -> TaskState:
         return self.tasks.get(name) or TaskState()

@@ -1,5 +1,6 @@
 """The orchestrator as a service: activations, results and sightings in, signed commands and the journal out."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -60,7 +61,10 @@ async def perform(adapters: Adapters, doing: Doing) -> Done:
     if plugin.act is None:
         return Done(error=f"'{doing.adapter}' does nothing itself")
     try:
-        return Done(output=await plugin.act(settings, doing.task))
+        async with asyncio.timeout(doing.task.timeout):
+            return Done(output=await plugin.act(settings, doing.task))
+    except TimeoutError:
+        return Done(error=f"no answer within {doing.task.timeout:g} s", retry=True)
     except AdapterError as exc:
         return Done(error=str(exc), retry=exc.retry)
     except Exception as exc:  # noqa: BLE001  the one place: a plug-in must not stop the others

@@ -166,7 +166,7 @@ class Publisher(Channel):
             if accepted:
                 waiting.future.set_result(None)
             else:
-                fail(waiting.future, BrokerError("refused: a queue is full or broken"))
+                fail(waiting.future, UnroutableError("refused: a queue is full or broken"))
 
     def _up_to(self, tag: int) -> Iterator[int]:
         while self._outstanding:

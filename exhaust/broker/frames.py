@@ -196,14 +196,15 @@ class Content:
 def _origin(headers: dict[str, Any]) -> dict[str, str]:
     """Put what the broker notes of a dead letter the way that we note it of a rejected one."""
     deaths = headers.pop("x-death", None)
-    if not deaths or "x-reason" in headers:
-        return {}
+    if "x-reason" in headers or not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+        return {}  # anyone who publishes may have written it
     death = deaths[0]
+    keys = death.get("routing-keys")
     return {
         "x-reason": str(death.get("reason", "")),
         "x-queue": str(death.get("queue", "")),
         "x-exchange": str(death.get("exchange", "")),
-        "x-key": str((death.get("routing-keys") or [""])[0]),
+        "x-key": str(keys[0]) if isinstance(keys, list) and keys else "",
     }
 
 
@@ -211,7 +212,8 @@ def delivery(content: Content, body: bytes, queue: str, exchange: str, key: str,
     """Put a message together; only quorum queues count deliveries, of others we know first or not."""
     headers = content.headers
     stamp = headers.pop(TIME, None)
-    count = headers.pop("x-delivery-count", int(redelivered))
+    count = headers.pop("x-delivery-count", None)
+    attempt = count + 1 if isinstance(count, int) else 1 + redelivered
     if "x-death" in headers:
         headers.update(_origin(headers))
         for name in ("reason", "queue", "exchange"):
@@ -219,4 +221,4 @@ def delivery(content: Content, body: bytes, queue: str, exchange: str, key: str,
             headers.pop(f"x-last-death-{name}", None)
     plain = {name: value for name, value in headers.items() if isinstance(value, str | int)}
     time = stamp / 1e6 if isinstance(stamp, int) else float(content.stamp)
-    return Delivery(exchange, key, content.id, content.type, body, time, plain, queue, int(count) + 1)
+    return Delivery(exchange, key, content.id, content.type, body, time, plain, queue, attempt)

@@ -73,7 +73,8 @@ class Binding:
 class Queue:
     """A durable queue. `leader` ones are quorum queues with a single active consumer; others classic and exclusive.
 
-    `expires_to` is the (exchange, key) that gets what expires unread, instead of the dead letters.
+    `expires_to` is the (exchange, key) that gets what expires unread, instead of the dead letters. A queue with `keep`
+    holds so many bytes and then loses its oldest: for a reader who may stay away without stopping the others.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Queue:
     delivery_limit: int = 20
     most: int | None = None
     expires_to: tuple[str, str] | None = None
+    keep: int | None = None
 
 
 class Broker(Protocol):

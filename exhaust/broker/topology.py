@@ -26,6 +26,9 @@ def arguments(queue: Queue) -> dict[str, Any]:
         told["x-queue-type"] = "classic"
     if queue.most is not None:
         told |= {"x-max-length": queue.most, "x-overflow": "reject-publish"}
+    if queue.keep is not None:
+        del told["x-dead-letter-exchange"], told["x-dead-letter-routing-key"]  # what is lost for want of room is lost
+        told |= {"x-max-length-bytes": queue.keep, "x-overflow": "drop-head"}
     return told
 
 

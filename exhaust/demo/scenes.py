@@ -9,8 +9,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from exhaust.broker import scratch
+from exhaust.broker.interface import Queue
 from exhaust.client import Client
 from exhaust.errors import ExhaustError, UnreachableError, UsageError
 from exhaust.processes import find, send
@@ -48,8 +50,9 @@ Tell = Callable[[Step], None]
 class Stage:
     """A scratch installation, run by `exhaust up` as a child of ours."""
 
-    def __init__(self, folder: Path, broker: str) -> None:
+    def __init__(self, folder: Path, broker: str, borrowed: list[Queue]) -> None:
         self.folder = folder
+        self._borrowed = borrowed
         self._broker = broker
         self._port = _free_port()
         places = {"BROKER": broker, "PORT": str(self._port), "PYTHON": sys.executable, "FOLDER": str(folder)}
@@ -68,17 +71,10 @@ class Stage:
         argv = (sys.executable, "-m", "exhaust.main", "up", "--config", str(self.folder / "site.yaml"))
         child = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log, start_new_session=True)
         try:
-            async with asyncio.timeout(_READY_WITHIN):
-                while not (self.state / "token").exists():
-                    self._alive(child)
-                    await asyncio.sleep(0.05)
-                async with Client(f"127.0.0.1:{self._port}", self.state / "token") as client:
-                    while not await self._seen(client):
-                        self._alive(child)
-                        await asyncio.sleep(0.05)
-                    yield client
-        except TimeoutError as exc:
-            raise ExhaustError(f"the loop did not start within {_READY_WITHIN:g} s: see {self.folder}/up.log") from exc
+            await self._ready(child, (self.state / "token").exists)
+            async with Client(f"127.0.0.1:{self._port}", self.state / "token") as client:
+                await self._ready(child, partial(self._seen, client))
+                yield client
         finally:
             await self._strike(child)
             log.close()
@@ -86,6 +82,16 @@ class Stage:
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+    async def _ready(self, child: asyncio.subprocess.Process, asked: Callable[[], Any]) -> None:
+        """Ask until the answer is yes."""
+        try:
+            async with asyncio.timeout(_READY_WITHIN):
+                while not (answer := asked()) or (isinstance(answer, Coroutine) and not await answer):
+                    self._alive(child)
+                    await asyncio.sleep(0.05)
+        except TimeoutError as exc:
+            raise ExhaustError(f"the loop did not start within {_READY_WITHIN:g} s: see {self.folder}/up.log") from exc
 
     def _alive(self, child: asyncio.subprocess.Process) -> None:
         if child.returncode is not None:
@@ -113,7 +119,7 @@ class Stage:
         for name in ("shop", "worker"):
             end(self.pid(name))
         if self._broker != "embedded":
-            await scratch.remove(self._broker, EXCHANGES, queues())
+            await scratch.remove(self._broker, EXCHANGES, self._borrowed)
 
     def pid(self, service: str) -> int:
         """Return the service's pid by the helper's record; 0 where there is none."""
@@ -123,7 +129,7 @@ class Stage:
             return 0
 
 
-def queues() -> list[Any]:
+def queues() -> list[Queue]:
     """Return every queue that the demo uses on a broker."""
     return [queue for component in QUEUES.values() for queue in component] + [agent_queue(HOST)]
 
@@ -272,13 +278,13 @@ def _free_port() -> int:
 
 async def play(broker: str, tell: Tell) -> bool:
     """Play both scenes; return whether the loop did right in both."""
+    borrowed: list[Queue] = []
     if broker != "embedded":
         if not broker.startswith(("amqp://", "amqps://")):
             raise UsageError(f"--broker takes embedded or amqp://user:password@host:port/vhost, got '{broker}'")
-        if used := await scratch.in_use(broker, queues()):
-            raise UsageError(f"somebody consumes from {used} on this broker: give the demo a virtual host of its own")
+        borrowed = await scratch.absent(broker, queues())
     folder = Path(tempfile.mkdtemp(prefix="exhaust-demo-"))
-    stage = Stage(folder, broker)
+    stage = Stage(folder, broker, borrowed)
     async with stage.set() as client:
         director = Play(stage, client, tell)
         before = stage.pid("shop")

@@ -21,9 +21,10 @@ SCRIPT = Path(__file__).with_name("leaver.py")
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Node]:
-    with Node() as node:
-        yield node
+def own(node: Node) -> Iterator[Node]:
+    with Node() as another:
+        assert another.port != node.port
+        yield another
 
 
 @pytest.fixture

@@ -145,14 +145,22 @@ def test_what_was_refused_or_is_not_known_is_not_tried_again(tmp_path: Path, sta
     assert rig.tasks()[-1][2] == ("failed" if state == "refused" else "indeterminate")
 
 
-def test_a_command_that_nobody_read_is_tried_again(tmp_path: Path) -> None:
+def test_a_command_that_nobody_read_fails_and_is_not_tried_under_another_key(tmp_path: Path) -> None:
     rig = Rig(tmp_path, tasks=RETRIED)
     rig.activate(msgspec.structs.replace(CAUSE, valid_until=NOW + 900))
     rig.harness.advance(60)
     rig.harness.expire()
     assert (rig.of(ExecutionEvent)[2].error or "").startswith("no_agent: ")
-    rig.harness.advance(2)
-    assert [command.key for command in rig.of(Command)] == [effect_key("run", "restart", n) for n in (1, 2)]
+    rig.harness.advance(900)
+    assert [command.key for command in rig.of(Command)] == [effect_key("run", "restart", 1)]
+
+
+def test_a_command_that_comes_back_before_it_expired_says_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, tasks=RETRIED)
+    rig.activate()
+    rig.harness.advance(59)
+    rig.harness.expire()
+    assert [event.state for event in rig.of(ExecutionEvent)] == ["running", "running"]
 
 
 def test_no_answer_in_time_leaves_it_open_what_happened(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "messages"
 KINDS = [kind.__name__ for kind in get_args(AnyMessage)]
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 SIGNER = Signer(KEY)
-VERIFIER = Verifier({f"{name}/1": KEY.public_key() for name in ("activation", "command", "result")})
+VERIFIER = Verifier({f"{name}/1": KEY.public_key() for name in ("activation", "command", "result", "execution")})
 
 
 def golden(name: str) -> AnyMessage:
@@ -64,7 +64,22 @@ def test_a_batch_tells_the_ledger_all_in_its_headers() -> None:
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "Batch"])
 def test_only_batches_have_headers(name: str) -> None:
-    assert packed(name).headers == {}
+    assert packed(name).headers.keys() == ({"signature"} if name == "ExecutionEvent" else set())
+
+
+@pytest.mark.parametrize("headers", [{}, {"signature": ""}, {"signature": "AAAA"}, {"signature": 7}])
+def test_an_execution_event_without_its_signature_is_a_forgery(headers: dict[str, str | int]) -> None:
+    with pytest.raises(ForgeryError, match="wrong or missing"):
+        unpack(delivered(packed("ExecutionEvent"), headers=headers), VERIFIER)
+
+
+def test_a_reader_that_only_shows_execution_events_needs_no_key() -> None:
+    assert unpack(delivered(packed("ExecutionEvent"))) == golden("ExecutionEvent")
+
+
+def test_a_key_longer_than_the_protocol_allows_is_refused_before_it_is_stored() -> None:
+    with pytest.raises(MessageError, match="255 bytes"):
+        pack(msgspec.structs.replace(golden("Fact"), host="h" * 250))
 
 
 def test_a_command_waits_no_longer_than_it_is_valid() -> None:

@@ -73,6 +73,9 @@ class Memory:
         self.due = math.inf
         yield Keep("tick", now)
 
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         self.outcomes.append((work, outcome))
         yield Keep(f"did/{work}", outcome)
