@@ -118,8 +118,9 @@ class Harness:
         return result
 
     def expire(self) -> None:
-        """Let the oldest command come back unread."""
+        """Let the oldest command come back unread, once its time is over."""
         command = self.commands.pop(next(iter(self.commands)))
+        self.advance(max(0.0, command.expires - self.now))
         self._route(Codec.encode(command), RESULTS, word(command.host))
         self._drain()
 

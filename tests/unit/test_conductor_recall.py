@@ -48,7 +48,7 @@ def not_recovered(rig: Rig) -> None:
     rig.harness.finish()
     rig.harness.answer("failed", task="stop")
     rig.harness.advance(60)
-    rig.harness.expire()
+    rig.harness.answer("failed", task="start")
     rig.harness.answer("failed", task="stop")
     rig.harness.advance(1)
     rig.see("false")
