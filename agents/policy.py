@@ -1,5 +1,6 @@
 """This host's own policy: which actions may be done here at all, within which limits."""
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from exhaust.document import LARGEST_FILE, compose
 from exhaust.nodes import Fault, child
 from exhaust.plugins import Action, Limits
 from exhaust.settings import INVALID, Context
+
+log = logging.getLogger(__name__)
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -58,6 +61,16 @@ def frequency(rate: str) -> tuple[int, float]:
     return int(most), _SECONDS[unit]
 
 
+def check(path: Path, actions: Mapping[str, Action[Any]]) -> list[Fault]:
+    """Return what is wrong with a policy file."""
+    try:
+        with path.open("rb") as stream:
+            why, text = untrusted(os.fstat(stream.fileno())), stream.read(LARGEST_FILE + 1)
+    except OSError as exc:
+        return [Fault(str(path), 1, 1, f"cannot be read: {exc.strerror}")]
+    return [Fault(str(path), 1, 1, why)] if why else parse(text, str(path), actions)[1]
+
+
 class PolicyFile:
     """The policy as the file says it now: read again whenever the file changes."""
 
@@ -76,6 +89,8 @@ class PolicyFile:
             if version != self._version:
                 self._policy = self._read(self._path)
                 self._version = version
+                if self._policy.fault:
+                    log.warning("unusable host policy: nothing is done", extra={"fault": self._policy.fault})
         except OSError as exc:
             self._version = ()
             self._policy = Policy({}, f"{self._path}: cannot be read: {exc.strerror}")

@@ -15,7 +15,7 @@ from exhaust.configuration import Catalogue, Configuration, check, load
 from exhaust.demo.telling import demo
 from exhaust.errors import ConfigurationError, ExhaustError, UnreachableError, UsageError
 from exhaust.evaluating import as_json, evaluate, evaluate_lines
-from exhaust.running import COMPONENTS, opened_broker, topology
+from exhaust.running import COMPONENTS, only_one, opened_broker, own_folder, stop_when_orphaned, topology
 from exhaust.service import run_to_exit, stop_on_signals
 from exhaust.signing import Keys
 from exhaust.supervisor import children, supervise
@@ -146,7 +146,9 @@ def _dispatch(options: argparse.Namespace, catalogue: Catalogue, run: Run) -> in
 
 
 def _check(path: str, catalogue: Catalogue) -> int:
-    _, faults = check(path, catalogue)
+    configuration, faults = check(path, catalogue)
+    if configuration is not None and configuration.host_policy is not None:
+        faults += catalogue.policy(configuration.host_policy)
     for fault in faults:
         warning = "warning: " if fault.severity == "warning" else ""
         print(str(fault).replace(": ", f": {warning}", 1))  # noqa: T201
@@ -182,12 +184,20 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, run: Run) -> None:
 
 
 async def _up(configuration: Configuration, config: str) -> int:
+    own_folder(configuration.state)
+    with only_one(configuration.state / "up.lock"):
+        return await _supervise(configuration, config)
+
+
+async def _supervise(configuration: Configuration, config: str) -> int:
     keys = Keys(configuration.state / "keys")
     for role in ("activator", "orchestrator", "agent"):
         keys.signer(role)  # made once, before children race for them
     until = asyncio.Event()
     stop_on_signals(until)
+    orphaned = asyncio.create_task(stop_when_orphaned(until), name="supervisor")
     await supervise(children(COMPONENTS, config, embedded=configuration.embedded), until, SystemClock())
+    orphaned.cancel()
     return 0
 
 

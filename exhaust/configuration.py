@@ -3,7 +3,7 @@
 import difflib
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,8 +16,9 @@ from exhaust.document import read_tree
 from exhaust.errors import ConfigurationError
 from exhaust.inventory import MOST_HOSTS, Host, Inventory, expand
 from exhaust.language import Defined
-from exhaust.nodes import Broken, Fault, Node, Scalar, Sequence, child, plain, without
+from exhaust.nodes import Broken, Fault, Node, Scalar, child, plain, without
 from exhaust.nodes import Mapping as MapNode
+from exhaust.nodes import Sequence as ListNode
 from exhaust.plugins import Action, Adapter, Analyzer, Emitter, Inferring, Settings
 from exhaust.references import rule_faults, workflow_faults
 from exhaust.settings import INVALID, Context
@@ -44,6 +45,7 @@ class Catalogue:
     actions: Mapping[str, Action[Any]]
     rule: type[Any]
     workflow: type[Any]
+    policy: Callable[[Path], Sequence[Fault]]
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,20 @@ def load(path: Path | str, catalogue: Catalogue) -> Configuration:
 def check(path: Path | str, catalogue: Catalogue) -> tuple[Configuration | None, list[Fault]]:
     """Read a file or a directory; return what it says, if that is sound, and all that is wrong or doubtful."""
     documents, faults = read_tree(path)
+    policies = _policies(documents, Path(path))
+    faults = [fault for fault in faults if Path(fault.file).absolute() not in policies]
     reader = _Reader(catalogue, faults)
     for document in documents:
-        reader.read(document)
+        if Path(document.at.file).absolute() not in policies:
+            reader.read(document)
     configuration = reader.finish(Path(path))
     return configuration, sorted(set(faults))
+
+
+def _policies(documents: Sequence[MapNode], path: Path) -> set[Path | None]:
+    """Return the files that are named as `host_policy`: one that lies beside the others is not one of them."""
+    named = (document.get("host_policy") for document in documents)
+    return {_beside(path, node.text) for node in named if isinstance(node, Scalar)}
 
 
 @dataclass
@@ -154,7 +165,7 @@ class _Reader:
     def _list(self, key: str, node: Node, context: Context) -> None:
         if isinstance(node, Broken):
             return
-        if not isinstance(node, Sequence):
+        if not isinstance(node, ListNode):
             self._faults.append(node.at.fault("expected a list of entries", key))
             return
         for number, item in enumerate(node.items):

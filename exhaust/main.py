@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import activator.service
+import agents.policy
 import analyzers.service
 import orchestrator.service
 from activator.rules import Rule
@@ -30,7 +32,9 @@ from orchestrator.workflows import Workflow
 # What people read may come some milliseconds later; what heals may not.
 _READERS_GIVE_WAY = 10
 
-CATALOGUE = Catalogue(EMITTERS, ANALYZERS, ADAPTERS, ACTIONS, Rule, Workflow)
+CATALOGUE = Catalogue(
+    EMITTERS, ANALYZERS, ADAPTERS, ACTIONS, Rule, Workflow, partial(agents.policy.check, actions=ACTIONS)
+)
 
 
 def compose(component: str, configuration: Configuration, station: Station) -> Service:

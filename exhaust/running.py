@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Broker, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.configuration import Configuration
-from exhaust.errors import BrokerError, ExhaustError
+from exhaust.errors import BrokerError, ExhaustError, LockedError, StoreError
 from exhaust.inspection import Inspection
 from exhaust.processes import Process, ended
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue
@@ -44,10 +46,32 @@ def topology(configuration: Configuration) -> tuple[Sequence[str], Sequence[Queu
     return EXCHANGES, [*queues, *(agent_queue(host) for host in sorted(hosts))]
 
 
+def own_folder(state: Path) -> None:
+    """Make the state directory, which is nobody else's to read: it holds what the token guards."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreError(f"{state}: cannot be made: {exc.strerror}") from exc
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a lock that nobody else holds. Raises LockedError."""
+    try:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as exc:
+        raise LockedError(f"'exhaust up' runs on {path.parent} already: stop that one first") from exc
+    except PermissionError as exc:
+        raise StoreError(f"{path}: {exc.strerror}") from exc
+
+
 async def run_services(
     components: Sequence[str], services: Sequence[Service], station: Station, configuration: Configuration
 ) -> int:
     """Run until told; return the process's exit code."""
+    own_folder(station.state)
     until = asyncio.Event()
     stop_on_signals(until)
     broker = station.broker
@@ -61,7 +85,7 @@ async def run_services(
     )
     log.info("started", extra={"components": ",".join(components), "pid": os.getpid()})
     declaring = asyncio.create_task(_declare(broker, configuration), name="declare")
-    orphaned = asyncio.create_task(_stop_when_orphaned(until), name="supervisor")
+    orphaned = asyncio.create_task(stop_when_orphaned(until), name="supervisor")
     guard = asyncio.create_task(_stop_when_stuck(broker, until), name="stuck")
     try:
         await serve([*services, inspection], until)
@@ -69,7 +93,11 @@ async def run_services(
         log.error("stopped by a fault", extra={"error": str(exc)})
         return 1
     except ExceptionGroup as group:
-        log.error("stopped by a fault", exc_info=group)
+        known, unknown = group.split(ExhaustError)
+        for error in leaves(known):
+            log.error("stopped by a fault", extra={"error": str(error)})
+        if unknown is not None:
+            log.error("stopped by a fault", exc_info=unknown)
         return 1
     finally:
         for task in (declaring, guard, orphaned):
@@ -85,6 +113,15 @@ async def _declare(broker: Broker, configuration: Configuration) -> None:
         log.error("exchanges and queues are not as they ought to be", extra={"error": str(exc)})
 
 
+def leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseException]:
+    """Yield what is at the bottom of a group of errors."""
+    for error in group.exceptions if group is not None else ():
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
+
+
 async def _stop_when_stuck(broker: Broker, until: asyncio.Event) -> None:
     if isinstance(broker, RabbitMQ):
         await broker.stuck.wait()
@@ -92,7 +129,7 @@ async def _stop_when_stuck(broker: Broker, until: asyncio.Event) -> None:
         until.set()
 
 
-async def _stop_when_orphaned(until: asyncio.Event) -> None:
+async def stop_when_orphaned(until: asyncio.Event) -> None:
     """End with the supervisor that started us, if one did."""
     pid, _, started = os.environ.get(SUPERVISOR, "").partition("@")
     if not pid:

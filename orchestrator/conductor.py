@@ -121,7 +121,8 @@ class Conductor:
         if run is None or name is None:
             return
         state: ExecutionState = "failed" if result.state == "refused" else result.state
-        error = None if state == "succeeded" else ": ".join(filter(None, (result.state, result.reason)))
+        detail = result.output.get("detail") if result.state == "refused" and isinstance(result.output, dict) else None
+        error = None if state == "succeeded" else ": ".join(filter(None, (result.state, result.reason, detail)))
         how = {"output": result.output, "error": error, "retry": result.state == "failed", "started": result.started}
         yield from self._course.finish(run, name, state, now, (result.id,), **how)
         yield from self._go_on(run, now, (result.id,))

@@ -24,6 +24,7 @@ from exhaust.client import Client
 from exhaust.errors import ExhaustError, UnreachableError, UsageError
 from exhaust.processes import find, send
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue
+from exhaust.supervisor import SUPERVISOR
 
 HOST = "demo"
 _READY_WITHIN = 60.0
@@ -69,7 +70,9 @@ class Stage:
         """Start everything, wait until the loop sees both services; stop everything at the end."""
         log = (self.folder / "up.log").open("wb")
         argv = (sys.executable, "-m", "exhaust.main", "up", "--config", str(self.folder / "site.yaml"))
-        child = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log, start_new_session=True)
+        own = find(os.getpid())
+        env = {**os.environ, SUPERVISOR: f"{own.pid}@{own.started}"} if own else dict(os.environ)
+        child = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log, env=env, start_new_session=True)
         try:
             await self._ready(child, (self.state / "token").exists)
             async with Client(f"127.0.0.1:{self._port}", self.state / "token") as client:
@@ -163,10 +166,11 @@ class Play:
             end(self._stage.pid(service))
             reader = Reader(number, service, death)
             steps.append(Step(number, "death", 0.0, ""))
-            async with asyncio.timeout(_SCENE_WITHIN):
+            deadline = asyncio.get_running_loop().time() + _SCENE_WITHIN
+            with contextlib.suppress(TimeoutError):
                 while not reader.over:
                     told = len(steps)
-                    async for message in _together(messages):
+                    async for message in _together(messages, deadline):
                         steps.extend(reader.read(message))
                     steps[told:] = sorted(steps[told:], key=lambda step: step.ms)
                     for step in steps[told if told > 1 else 0 :]:
@@ -187,9 +191,14 @@ class Play:
         await self._client.get("/status")
 
 
-async def _together(messages: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """Yield messages until there is a pause: they come by several queues, and are told in the order of their times."""
-    yield await messages.get()
+async def _together(messages: asyncio.Queue[dict[str, Any]], deadline: float) -> AsyncIterator[dict[str, Any]]:
+    """Yield messages until there is a pause: they come by several queues, and are told in the order of their times.
+
+    Raises TimeoutError where nothing comes before the deadline.
+    """
+    async with asyncio.timeout_at(deadline):
+        first = await messages.get()
+    yield first
     with contextlib.suppress(TimeoutError):
         while True:
             yield await asyncio.wait_for(messages.get(), _PAUSE)
@@ -251,7 +260,11 @@ class Reader:
         if decision["rung"] and decision["outcome"] == "fired":
             self._notices.add(decision["execution"])
         reasons = [reason["guard"] for reason in decision["reasons"]]
-        outcome = {"outcome": decision["outcome"], **({"refused_by": reasons} if reasons else {})}
+        outcome: dict[str, Any] = {"outcome": decision["outcome"]}
+        if reasons:
+            outcome["by"] = reasons
+        if decision["rung"]:
+            outcome["rung"] = decision["rung"]
         yield self._step("decision", decision["time"], decision["id"], **outcome)
 
     def _execution(self, event: dict[str, Any]) -> Iterator[Step]:
@@ -284,14 +297,20 @@ async def play(broker: str, tell: Tell) -> bool:
             raise UsageError(f"--broker takes embedded or amqp://user:password@host:port/vhost, got '{broker}'")
         borrowed = await scratch.absent(broker, queues())
     folder = Path(tempfile.mkdtemp(prefix="exhaust-demo-"))
-    stage = Stage(folder, broker, borrowed)
-    async with stage.set() as client:
-        director = Play(stage, client, tell)
-        before = stage.pid("shop")
-        first = list(await director.scene(1, "shop"))
-        came_back = stage.pid("shop") not in (0, before)
-        (folder / "worker.ok").unlink()
-        second = list(await director.scene(2, "worker"))
+    try:
+        stage = Stage(folder, broker, borrowed)
+        async with stage.set() as client:
+            director = Play(stage, client, tell)
+            before = stage.pid("shop")
+            first = list(await director.scene(1, "shop"))
+            came_back = stage.pid("shop") not in (0, before)
+            (folder / "worker.ok").unlink()
+            second = list(await director.scene(2, "worker"))
+    except ExhaustError:
+        raise  # it names the log in the folder, which must stay
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
     return came_back and _verdicts(first) == ["recovered"] and set(_verdicts(second)) == {"not_recovered"}
 

@@ -1,6 +1,7 @@
 """What the demo prints: a time-line for people, or JSON lines."""
 
 import asyncio
+import signal
 import sys
 
 import msgspec
@@ -40,7 +41,7 @@ class Teller:
         if step.scene != self._scene:
             self._scene = step.scene
             self._print(f"\n{_TITLES[step.scene]}\n\n{'ms':>10}")
-        more = ", ".join(_said(name, value) for name, value in step.more.items())
+        more = ", ".join(filter(None, (_said(name, value) for name, value in step.more.items())))
         self._print(f"{step.ms:10.1f}  {_TEXTS[step.step]:27}{more}"[:_WIDTH].rstrip())
 
     def said(self, text: str) -> None:
@@ -55,7 +56,9 @@ def _said(name: str, value: object) -> str:
     if name in ("verdict", "summary", "text", "outcome", "reason", "state"):
         return str(value)
     if isinstance(value, list):
-        return f"{name.replace('_', ' ')} {', '.join(map(str, value))}"
+        return f"{name} {' and '.join(map(str, value))}"
+    if name == "rung":
+        return "the ladder's next rung"
     return f"{name} {value}"
 
 
@@ -66,7 +69,13 @@ async def demo(broker: str, *, as_json: bool) -> int:
         teller.said(
             f"Starting seven components on the {'embedded broker' if broker == 'embedded' else 'given RabbitMQ'} …"
         )
-    well = await asyncio.wait_for(play(broker, teller), 180.0)
+    task = asyncio.current_task()
+    if task is not None:  # told to end, it ends what it started
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        well = await play(broker, teller)
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     if not as_json:
         teller.said(
             "\nAs it should be: healed and verified, then given up and said so."
