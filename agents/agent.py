@@ -261,7 +261,7 @@ class Agent(Worker):
 
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
-        return (super().status() if self._running else {}) | {
+        return (super().status() if self._running else self._agent_decider.status()) | {
             "policy": self._gate.policy.status(),
             "helper": self._line.status(),
         }
