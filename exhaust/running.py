@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -83,6 +84,7 @@ async def run_services(
         ready=lambda: {"broker": broker.connected},
         about={"restarts": int(os.environ.get("EXHAUST_RESTARTS", "0"))},
     )
+    gc.freeze()  # what is there after the start stays: looking through it again and again would only cost time
     log.info("started", extra={"components": ",".join(components), "pid": os.getpid()})
     declaring = asyncio.create_task(_declare(broker, configuration), name="declare")
     orphaned = asyncio.create_task(stop_when_orphaned(until), name="supervisor")

@@ -1,11 +1,11 @@
 """Messages to publications and back: the only place where they are encoded, sealed, opened and attributed.
 
-Execution events, from which guards are counted, carry their signature in a header, so that their bodies stay readable.
+The ends of executions, from which guards are counted, carry their signature in a header: their bodies stay readable.
 """
 
 from exhaust.broker.interface import Delivery, Publication
 from exhaust.errors import ForgeryError, MessageError
-from exhaust.messages import AnyMessage, Batch, Codec, Command, ExecutionEvent, Message, kind_of
+from exhaust.messages import TERMINAL, AnyMessage, Batch, Codec, Command, ExecutionEvent, Message, kind_of
 from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, RESULTS, TELEMETRY, address
 from exhaust.signing import SIGNED, Signer, Verifier
 
@@ -26,7 +26,12 @@ def pack(message: Message, signer: Signer | None = None) -> Publication:
     if len(key.encode()) > _LONGEST_KEY:
         raise MessageError(f"a {kind_of(message)} with a key of more than {_LONGEST_KEY} bytes can go nowhere")
     headers = _headers(message)
-    if isinstance(message, ExecutionEvent) and signer is not None:
+    if (
+        isinstance(message, ExecutionEvent)
+        and message.task is None
+        and message.state in TERMINAL
+        and signer is not None
+    ):
         headers["signature"] = signer.attest(kind_of(message), body)
     return Publication(exchange, key, message.id, kind_of(message), body, message.time, headers, _life(message))
 

@@ -191,3 +191,39 @@ def test_a_restart_late_in_time_does_what_came_due_as_of_when_it_was_due(tmp_pat
         ids.append([one.id for one in rig.of(Decision)])
     assert len(ids[0]) == 3
     assert ids[0] == ids[1]
+
+
+def test_a_notice_beside_a_run_is_given_whatever_the_mode(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "notify: {to: ops, text: hi}", mode="observe")
+    rig.open()
+    assert [(one.rung, one.outcome) for one in rig.of(Decision)] == [(0, "observed"), (-1, "fired")]
+    assert [(one.workflow, one.inputs["text"]) for one in rig.of(Activation)] == [("notify", "hi")]
+
+
+def test_a_rule_without_a_guard_runs_for_two_faults_at_a_time(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for service in ("a", "b", "c"):
+        rig.open(labels={"service": service})
+    assert [outcome for _, outcome, _ in rig.told] == ["fired", "fired", "refused"]
+    assert rig.told[-1][2] == ["concurrent"]
+
+
+def test_a_run_that_is_never_heard_of_again_gives_its_slot_back_after_a_day(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "guard: {concurrent: 1, cooldown: 0s}")
+    rig.open(labels={"service": "a"}, valid_until=NOW + 1e6)
+    rig.open(labels={"service": "b"}, valid_until=NOW + 1e6)
+    rig.harness.advance(23 * 3600)
+    assert rig.told[-1][1] == "refused"
+    rig.harness.advance(3600)
+    rig.open(labels={"service": "c"})
+    assert rig.told[-1][1] == "fired"
+
+
+def test_a_fault_that_was_just_found_gone_is_given_a_moment_to_close(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "guard: {cooldown: 0s}")
+    fact = rig.open()
+    rig.end("recovered")
+    assert rig.told[-1][1:] == ("refused", ["grace"])
+    rig.close(fact)
+    rig.harness.advance(5)
+    assert len(rig.of(Activation)) == 1

@@ -277,3 +277,33 @@ def test_time_in_which_nobody_listened_is_not_the_sources_silence(tmp_path: Path
     assert [state for _, state, _ in told(harness)] == ["open"] * len(harness.of(Fact))
     harness.advance(2)
     assert told(harness)[-1][1:] == ("closed", "expired")
+
+
+def test_what_an_analyzer_has_opened_that_is_gone_is_withdrawn(tmp_path: Path) -> None:
+    harness = rig(tmp_path)
+    say(harness, "exited")
+    kept = harness.desks["analyzers"].kept
+    without = Harness(tmp_path, f"hosts: [{{name: {HOST}}}]")
+    without.desks["analyzers"].kept.update(kept)
+    without.restart("analyzers")
+    assert told(without) == [(0, "closed", "withdrawn")]
+    assert without.of(Fact)[0].episode == harness.of(Fact)[0].episode
+    assert not any(key.startswith("series/") for key in without.desks["analyzers"].kept)
+
+
+def test_a_record_whose_time_is_none_is_counted_and_costs_its_neighbours_nothing(tmp_path: Path) -> None:
+    harness = rig(tmp_path)
+    harness.batch(
+        STREAM, {"service": "shop", "state": "exited", "time": "soon"}, {"service": "mail", "state": "exited"}
+    )
+    assert [fact.labels for fact in harness.of(Fact)] == [{"service": "mail"}]
+    assert harness.desks["analyzers"].decider.status()["records"]["unusable"] == 1
+
+
+def test_records_of_others_are_no_sign_of_life_of_a_subject(tmp_path: Path) -> None:
+    harness = rig(tmp_path)
+    say(harness, "exited")
+    for _ in range(10):
+        harness.advance(10)
+        harness.batch(STREAM, {"service": "mail", "state": "running"})
+    assert told(harness)[-1][1:] == ("closed", "expired")
