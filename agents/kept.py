@@ -82,8 +82,8 @@ class _Service:
             if known.pid and known.started and self._watch(Process(known.pid, known.started)):
                 return
         if known is None or rebooted or interrupted:
-            after = self.record.started or 0
-            orphans = [process for process in _marked(self._path) if process.started > after and _leads(process.pid)]
+            after = self.record.started or 0  # not later: clock ticks are 10 ms, and a restart may take less
+            orphans = [process for process in _marked(self._path) if process.started >= after and _leads(process.pid)]
             if orphans and self._watch(orphans[-1]):
                 self._write(pid=orphans[-1].pid, started=orphans[-1].started, exit=None)
                 return

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agents.channel import frame
@@ -83,20 +84,22 @@ async def test_a_restart_cut_short_before_anything_is_indeterminate(host: Host) 
     assert host.record() == before
 
 
-async def test_a_process_started_but_not_recorded_is_found_again(host: Host) -> None:
+@pytest.mark.parametrize("same_tick", [False, True])
+async def test_a_process_started_but_not_recorded_is_found_again(host: Host, same_tick: bool) -> None:
     command = host.command("service.restart", {"service": "shop"})
     with host.helper_process(SHOP, crash="after"):
         (await host.connect())[1].close()
-        before = (host.state / "services" / "shop.json").read_bytes()
-        previous = host.record().pid
+        before = host.record()
         writer = await begin(host, command)
-        await until(lambda: host.record().pid != previous)
+        await until(lambda: host.record().pid != before.pid)
     writer.close()
-    started = host.record().pid
-    (host.state / "services" / "shop.json").write_bytes(before)  # as if the crash had come before the record
+    after = host.record()
+    unaware = msgspec.structs.replace(before, started=after.started if same_tick else before.started)
+    record = host.state / "services" / "shop.json"
+    record.write_bytes(msgspec.json.encode(unaware))  # as if the crash had come before the record
     async with host.helper(SHOP):
         answer = await host.ask(command)
-    assert (answer.state, answer.output) == ("succeeded", {"pid": started, "previous": previous})
+    assert (answer.state, answer.output) == ("succeeded", {"pid": after.pid, "previous": before.pid})
 
 
 async def test_a_record_cut_short_does_not_start_the_service_twice(host: Host) -> None:
