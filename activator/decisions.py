@@ -11,9 +11,11 @@ import msgspec
 from activator.answers import Answers, Candidate, identity, render, run_of
 from activator.guards import Question, Refusal, Run, ask
 from activator.rules import NOTICE, Rule
+from activator.triggers import Triggers
+from exhaust.halts import Halts
 from exhaust.ids import derived_id
 from exhaust.language import Defined, cause_of
-from exhaust.messages import TERMINAL, ExecutionEvent, Fact, Reason
+from exhaust.messages import TERMINAL, ExecutionEvent, Fact, Order, Prediction, Reason
 from exhaust.worker import Effect, Keep, Rows
 
 # Far beyond any deadline: its activation, or the orchestrator's store, must have been lost.
@@ -29,6 +31,8 @@ class Activator:
     def __init__(self, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any], epoch: int) -> None:
         self._rules = {rule.value.name: rule.value for rule in rules}
         self._answers = Answers({rule.value.name: rule.hash for rule in rules}, epoch)
+        self._halts = Halts()
+        self._triggers = Triggers(hosts, self._halts, epoch)
         self._hosts = hosts
         self._lists = lists
         self._clear()
@@ -45,8 +49,9 @@ class Activator:
 
     def recall(self, rows: Rows) -> None:
         self._clear()
+        self._halts.recall(rows)
         for _, body in rows("fact/"):
-            fact = msgspec.json.decode(body, type=Fact)
+            fact = msgspec.json.decode(body, type=Fact | Prediction)
             self._facts[fact.episode] = fact
         for _, body in rows("run/"):
             run = msgspec.json.decode(body, type=Run)
@@ -79,6 +84,10 @@ class Activator:
                 yield from self._closed(message, received)
             case ExecutionEvent(task=None):
                 yield from self._ran(message, received)
+            case Order(order="trigger"):
+                yield from self._asked(message, received)
+            case Order():
+                yield from self._ordered(message, received)
 
     def tick(self, now: float) -> Iterator[Effect]:
         while self._timers and self._timers[0][0] <= now:
@@ -126,6 +135,21 @@ class Activator:
                 yield from self._judge(key, candidate, (event.id,), now)
                 if candidate.rung == run.rung and run.failed and self._same_fault(candidate, run):
                     yield from self._climb(key, candidate, (event.id,), now)
+
+    def _asked(self, order: Order, now: float) -> Iterator[Effect]:
+        decision, activation, run = self._triggers.answer(order, tuple(self._runs.values()), now)
+        yield decision
+        if activation is not None and run is not None:
+            yield activation
+            self._runs[run.execution] = run
+            self._expect(run)
+            yield Keep(f"run/{run.execution}", run)
+
+    def _ordered(self, order: Order, now: float) -> Iterator[Effect]:
+        """Halt or resume; then whatever it concerns is judged anew."""
+        yield from self._halts.take(order)
+        for key, candidate in self._in_turn():
+            yield from self._judge(key, candidate, (order.id,), now)
 
     def _same_fault(self, candidate: Candidate, run: Run) -> bool:
         """Whether the candidate is about what the run was for, be it in a later episode."""
@@ -207,7 +231,8 @@ class Activator:
         others = (other for other in self._facts.values() if other.host == fact.host)
         facts = {other.name: cause_of(other) for other in sorted(others, key=_age)}
         runs = tuple(self._runs.values())
-        return Question(rule, candidate.rung, fact, identity(fact), host, runs, now, self._lists, facts)
+        halt = self._halts.over(fact.host)
+        return Question(rule, candidate.rung, fact, identity(fact), host, runs, now, self._lists, facts, halt)
 
     def _refuse(
         self,

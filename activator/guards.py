@@ -10,7 +10,7 @@ import msgspec
 from activator.rules import COOLDOWN, COOLDOWN_AFTER_FAILURE, Rule, Rung
 from exhaust.expressions import Timestamp, Unknown, truth
 from exhaust.language import cause_of
-from exhaust.messages import Fact, Reason, Verdict
+from exhaust.messages import Fact, Order, Reason, Verdict
 
 GRACE = 1.0
 CONCURRENT = 2
@@ -61,6 +61,7 @@ class Question:
     now: float
     lists: Mapping[str, Any]
     facts: Mapping[str, Any]
+    halt: Order | None = None
 
     @property
     def rung(self) -> Rung:
@@ -92,6 +93,12 @@ def _when(question: Question) -> Iterator[Refusal]:
     if not holds:
         have = value.reason if isinstance(value, Unknown) else "unknown" if holds is None else holds
         yield Refusal(Reason("when", have, condition.source))
+
+
+def _halt(question: Question) -> Iterator[Refusal]:
+    """People are told all the same."""
+    if question.halt is not None and question.rung.run is not None:
+        yield Refusal(Reason("halt", f"halted by {question.halt.by}", "not halted"))
 
 
 def _stale(question: Question) -> Iterator[Refusal]:
@@ -175,6 +182,7 @@ def _label(question: Question, name: str) -> str | None:
 GUARDS: tuple[Callable[[Question], Iterator[Refusal]], ...] = (
     _host,
     _when,
+    _halt,
     _stale,
     _grace,
     _attempts,

@@ -20,8 +20,8 @@ def service(
 ) -> Worker:
     """Return the worker that decides by these rules."""
     activator = Activator(rules, hosts, lists, store.epoch)
-    signer = station.keys.signer("activator")
-    verifier = Verifier({"execution/1": station.keys.public("orchestrator")})
+    keys = station.keys
+    verifier = Verifier({"execution/1": keys.public("orchestrator"), "order/1": keys.public("collector")})
     return Worker(
         "activator",
         activator,
@@ -29,6 +29,6 @@ def service(
         station.broker,
         station.clock,
         QUEUES["activator"],
-        signer=signer,
+        signer=keys.signer("activator"),
         unpack=partial(unpack, verifier=verifier),
     )

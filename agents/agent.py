@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -14,11 +14,13 @@ from agents.gate import Admitted, Gate, Refusal, untimely
 from agents.journal import KEEP_FOR, Answer, age, aged
 from agents.registry import ACTIONS
 from exhaust.broker.interface import Delivery
+from exhaust.halts import Halts
 from exhaust.ids import derived_id
-from exhaust.messages import Command, Result
+from exhaust.messages import Command, Order, Result
 from exhaust.plugins import Action
-from exhaust.routing import agent_queue
+from exhaust.routing import CONTROL, agent_queue, control_queue
 from exhaust.service import Station
+from exhaust.signing import Verifier
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Effect, Keep, Perform, Rows, Worker
@@ -100,11 +102,13 @@ class AgentDecider:
         self._open: dict[str, Open] = {}
         self._recent: dict[str, Stored] = {}
         self._fence = Fence()
+        self._halts = Halts()
         self.due = 0.0
         self.counts: Counter[str] = Counter()
 
     def status(self) -> dict[str, Any]:
-        return {"commands": dict(self.counts), "fence": self.fence}
+        halted = self._halts.over(self._host)
+        return {"commands": dict(self.counts), "fence": self.fence, "halted_by": halted and halted.by}
 
     @property
     def fence(self) -> dict[str, int]:
@@ -114,6 +118,7 @@ class AgentDecider:
     def recall(self, rows: Rows) -> None:
         self._rows = rows
         self._recent = {}
+        self._halts.recall(rows)
         entries = (msgspec.json.decode(value, type=Open) for _, value in rows("open/"))
         self._open = {entry.command.key: entry for entry in entries}
         fences = [msgspec.json.decode(value, type=Fence) for key, value in rows("fence") if key == "fence"]
@@ -123,7 +128,13 @@ class AgentDecider:
         for entry in self._open.values():
             yield Perform(Errand(entry, resumed=True))
 
-    def handle(self, message: Arrival, received: float) -> Iterator[Effect]:
+    def handle(self, message: Arrival | Order, received: float) -> Iterator[Effect]:
+        if isinstance(message, Order):
+            yield from self._halts.take(message)
+        else:
+            yield from self._command(message, received)
+
+    def _command(self, message: Arrival, received: float) -> Iterator[Effect]:
         command = message.command
         under_way = self._open.get(command.key)
         stored = self._stored(command.key)
@@ -139,10 +150,17 @@ class AgentDecider:
         else:
             self._fence = self._fence.passed(command)
             yield Keep("fence", self._fence)
-            if message.refusal:
-                yield from self._refused(command, message.refusal, received)
+            refusal = self._halted() or message.refusal
+            if refusal:
+                yield from self._refused(command, refusal, received)
             else:
                 yield from self._accepted(message, received)
+
+    def _halted(self) -> Refusal | None:
+        order = self._halts.over(self._host)
+        if order is None:
+            return None
+        return Refusal("halted", f"by {order.by}" + (f": {order.reason}" if order.reason else ""))
 
     def tick(self, now: float) -> Iterator[Effect]:
         """Forget keys that no valid command can have any more."""
@@ -217,8 +235,10 @@ class AgentDecider:
         )
 
 
-def _opener(gate: Gate) -> Callable[[Delivery], Arrival]:
-    def opened(delivery: Delivery) -> Arrival:
+def _opener(gate: Gate, orders: Verifier) -> Callable[[Delivery], Arrival | Order]:
+    def opened(delivery: Delivery) -> Arrival | Order:
+        if delivery.exchange == CONTROL:
+            return cast("Order", unpack(delivery, orders))
         command = gate.addressed(unpack(delivery, gate.verifier))
         admitted = gate.admit(command)
         return Arrival(command, delivery.body, None if isinstance(admitted, Admitted) else admitted)
@@ -240,9 +260,9 @@ class Agent(Worker):
             Store(station.state / "agent.db"),
             station.broker,
             station.clock,
-            [agent_queue(station.host)],
+            [agent_queue(station.host), control_queue(station.host)],
             signer=station.keys.signer("agent"),
-            unpack=_opener(self._gate),
+            unpack=_opener(self._gate, Verifier({"order/1": station.keys.public("collector")})),
             perform=self._have_done,
         )
 

@@ -10,6 +10,7 @@ import msgspec
 from exhaust.binding import bind
 from exhaust.document import compose
 from exhaust.expressions import (
+    Duration,
     Expression,
     ExpressionError,
     Template,
@@ -20,7 +21,7 @@ from exhaust.expressions import (
     to_json,
 )
 from exhaust.ids import definition_hash
-from exhaust.messages import Fact
+from exhaust.messages import Fact, Prediction, kind_of
 from exhaust.nodes import Fault, Mapping, Node, Scalar, Sequence, child, position_inside
 from exhaust.settings import INVALID, Context, Invalid
 
@@ -57,9 +58,9 @@ def cause_of(fact: Fact | None) -> dict[str, Any] | None:
     """Return a fact as expressions see it."""
     if fact is None:
         return None
-    return {
+    seen = {
         "id": fact.episode,
-        "kind": "fact",
+        "kind": kind_of(fact).partition("/")[0],
         "name": fact.name,
         "host": fact.host,
         "labels": fact.labels,
@@ -69,6 +70,10 @@ def cause_of(fact: Fact | None) -> dict[str, Any] | None:
         "value": fact.value,
         "summary": fact.summary,
     }
+    if isinstance(fact, Prediction):
+        due, horizon = Timestamp.from_seconds(fact.due), Duration.from_seconds(fact.horizon)
+        seen |= {"due": due, "probability": fact.probability, "horizon": horizon}
+    return seen
 
 
 class Values:

@@ -69,6 +69,17 @@ class Fact(Message, frozen=True, kw_only=True, tag="fact/1"):
     detector: str = ""
 
 
+class Prediction(Fact, frozen=True, kw_only=True, tag="prediction/1"):
+    """Something expected of a subject: a fact about the future.
+
+    `due` is when it is expected, `probability` from 0 to 1, `horizon` the seconds that were looked ahead.
+    """
+
+    due: float
+    probability: float
+    horizon: float
+
+
 class Reason(msgspec.Struct, frozen=True):
     """One guard's answer in a decision: what it found and what it wanted."""
 
@@ -92,15 +103,18 @@ class Decision(Message, frozen=True, kw_only=True, tag="decision/1"):
 
 
 class Activation(Message, frozen=True, kw_only=True, tag="activation/1"):
-    """The order to run a workflow, with the whole fact that caused it; `execution` is the id of the run."""
+    """The order to run a workflow, with the whole fact that caused it; `execution` is the id of the run.
+
+    Where a person asked for the run there is no rule and no cause.
+    """
 
     execution: str
     workflow: str
     inputs: dict[str, Any]
-    rule: str
+    rule: str | None
     rung: int
     attempt: int
-    cause: Fact | None
+    cause: Fact | Prediction | None
     host: str | None
     mode: Literal["auto"]
     expires: float
@@ -130,6 +144,21 @@ class ExecutionEvent(Message, frozen=True, kw_only=True, tag="execution/1"):
     cause: str | None = None
     deadline: float | None = None
     started: float | None = None
+
+
+class Order(Message, frozen=True, kw_only=True, tag="order/1"):
+    """A person's will, in the name of `by`.
+
+    `trigger` runs the workflow `target` with `inputs`, on `host` where it needs one. `halt` keeps everything that acts
+    from starting anything, or what concerns the host `target`, until `resume`.
+    """
+
+    order: Literal["trigger", "halt", "resume"]
+    target: str | None
+    by: str
+    reason: str = ""
+    inputs: dict[str, Any] = {}
+    host: str | None = None
 
 
 class Command(Message, frozen=True, kw_only=True, tag="command/1"):
@@ -198,7 +227,9 @@ class Sighting(Message, frozen=True, kw_only=True, tag="sighting/1"):
     evidence: list[dict[str, Any]] = []
 
 
-AnyMessage = Batch | Fact | Decision | Activation | ExecutionEvent | Command | Result | Watch | Sighting
+AnyMessage = (
+    Batch | Fact | Prediction | Decision | Activation | ExecutionEvent | Order | Command | Result | Watch | Sighting
+)
 
 
 class Codec:

@@ -10,6 +10,8 @@ from exhaust.messages import (
     ExecutionEvent,
     Fact,
     Message,
+    Order,
+    Prediction,
     Result,
     Sighting,
     Watch,
@@ -31,6 +33,7 @@ _ESCAPES = str.maketrans({"%": "%25", ".": "%2E", "*": "%2A", "#": "%23"})
 _MOST_COMMANDS = 10_000
 # A collector that is away must not fill the broker's disk; what it misses its ledger shows as missing.
 _MOST_UNCOUNTED = 256 << 20
+_MOST_ORDERS = 10_000
 
 
 def word(host: str | None) -> str:
@@ -43,6 +46,8 @@ def address(message: Message) -> tuple[str, str]:
     match message:
         case Batch():
             return TELEMETRY, f"{word(message.host)}.{message.emitter}.{message.stream}"
+        case Prediction():
+            return KNOWLEDGE, f"prediction.{word(message.host)}.{message.name}"
         case Fact():
             return KNOWLEDGE, f"fact.{word(message.host)}.{message.name}"
         case Watch():
@@ -53,6 +58,8 @@ def address(message: Message) -> tuple[str, str]:
             return ACTIVATIONS, word(message.workflow)
         case Command():
             return COMMANDS, word(message.host)
+        case Order():
+            return CONTROL, f"order.{message.order}"
         case Result():
             return RESULTS, word(message.host)
         case Decision():
@@ -83,11 +90,17 @@ def agent_queue(host: str) -> Queue:
     )
 
 
+def control_queue(host: str) -> Queue:
+    """Return the queue of the orders that one host's agent must hear, which stand never behind commands."""
+    bindings = tuple(Binding(CONTROL, f"order.{order}") for order in ("halt", "resume"))
+    return Queue(f"exhaust.control.{word(host)}", bindings, leader=False, most=_MOST_ORDERS)
+
+
 QUEUES: dict[str, tuple[Queue, ...]] = {
     "collector": (
         _queue("collector", TELEMETRY, "#", keep=_MOST_UNCOUNTED),
         _queue("collector", BACKLOG, "#", keep=_MOST_UNCOUNTED),
-        _queue("collector", KNOWLEDGE, "fact.#"),
+        _queue("collector", KNOWLEDGE, "fact.#", "prediction.#"),
         _queue("collector", JOURNAL, "#"),
     ),
     "analyzers": (
@@ -96,12 +109,14 @@ QUEUES: dict[str, tuple[Queue, ...]] = {
         _queue("analyzers", KNOWLEDGE, "watch.#"),
     ),
     "activator": (
-        _queue("activator", KNOWLEDGE, "fact.#"),
+        _queue("activator", KNOWLEDGE, "fact.#", "prediction.#"),
         _queue("activator", JOURNAL, "execution.*.ended"),
+        _queue("activator", CONTROL, "order.#"),
     ),
     "orchestrator": (
         _queue("orchestrator", ACTIVATIONS, "#"),
-        _queue("orchestrator", KNOWLEDGE, "fact.#", "sighting.#"),
+        _queue("orchestrator", KNOWLEDGE, "fact.#", "prediction.#", "sighting.#"),
         _queue("orchestrator", RESULTS, "#"),
+        _queue("orchestrator", CONTROL, "order.halt", "order.resume"),
     ),
 }

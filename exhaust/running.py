@@ -16,7 +16,7 @@ from exhaust.configuration import Configuration
 from exhaust.errors import BrokerError, ExhaustError, LockedError, StoreError
 from exhaust.inspection import Inspection
 from exhaust.processes import Process, ended
-from exhaust.routing import EXCHANGES, QUEUES, agent_queue
+from exhaust.routing import EXCHANGES, QUEUES, agent_queue, control_queue
 from exhaust.service import Service, Station, serve, stop_on_signals
 from exhaust.supervisor import SUPERVISOR
 
@@ -44,7 +44,8 @@ def topology(configuration: Configuration) -> tuple[Sequence[str], Sequence[Queu
     """Return every exchange and queue of the installation: who starts first declares them for all."""
     queues = [queue for component in QUEUES.values() for queue in component]
     hosts = {configuration.host, *configuration.inventory.hosts}
-    return EXCHANGES, [*queues, *(agent_queue(host) for host in sorted(hosts))]
+    own = [queue(host) for host in sorted(hosts) for queue in (agent_queue, control_queue)]
+    return EXCHANGES, [*queues, *own]
 
 
 def own_folder(state: Path) -> None:

@@ -1,7 +1,7 @@
 """Who said it: Ed25519 signatures over the exact bytes, in DSSE envelopes (secure-systems-lab/dsse, protocol v1).
 
-A role (`activator`, `orchestrator`, `agent`) owns one key. The reader, never the message, chooses whose key
-must have signed, and there is one algorithm. `keyid` only names the signer for people.
+A role (`activator`, `orchestrator`, `agent`; for people's orders the `collector`) owns one key. The reader, never the
+message, chooses whose key must have signed, and there is one algorithm. `keyid` only names the signer for people.
 """
 
 import base64
@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from exhaust.errors import ConfigurationError, ForgeryError, MessageError
-from exhaust.messages import Activation, AnyMessage, Codec, Command, Message, Result, kind_of
+from exhaust.messages import Activation, AnyMessage, Codec, Command, Message, Order, Result, kind_of
 
-SIGNED: tuple[type[Message], ...] = (Activation, Command, Result)
+SIGNED: tuple[type[Message], ...] = (Activation, Command, Order, Result)
+ROLES = ("activator", "orchestrator", "collector", "agent")
 MOST_BYTES = 65_536
 
 

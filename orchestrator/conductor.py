@@ -5,9 +5,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from exhaust.halts import Halts
 from exhaust.ids import effect_key
 from exhaust.language import define
-from exhaust.messages import Activation, Codec, Command, ExecutionState, Fact, Result, Sighting
+from exhaust.messages import Activation, Codec, Command, ExecutionState, Fact, Order, Result, Sighting
 from exhaust.plugins import Task
 from exhaust.worker import Effect, Keep, Rows
 from orchestrator.course import Course
@@ -24,7 +25,8 @@ class Conductor:
 
     def __init__(self, journal: Journal, reach: Reach) -> None:
         self._journal = journal
-        self._course = Course(journal, reach)
+        self._halts = Halts()
+        self._course = Course(journal, reach, self._halts)
         self._clear()
 
     def _clear(self) -> None:
@@ -39,6 +41,7 @@ class Conductor:
 
     def recall(self, rows: Rows) -> None:
         self._clear()
+        self._halts.recall(rows)
         self._journal.recall(rows)
         self._runs = {run.id: run for run in self._journal.active()}
         self._timers = [(0.0, name) for name in sorted(self._runs)]  # the next tick sets them anew
@@ -65,6 +68,8 @@ class Conductor:
                 yield from self._fact(message, received)
             case Sighting():
                 yield from self._sighting(message, received)
+            case Order():
+                yield from self._order(message, received)
 
     def status(self) -> dict[str, Any]:
         return {"executions": sum(not run.over for run in self._runs.values())}
@@ -167,6 +172,13 @@ class Conductor:
         if run.sighting is None or run.sighting.holds != sighting.holds:
             yield from self._course.note(run, sighting)
             yield from self._go_on(run, now, (sighting.id,))
+
+    def _order(self, order: Order, now: float) -> Iterator[Effect]:
+        """Halt or resume: each run is asked at once, and what waited is judged anew."""
+        yield from self._halts.take(order)
+        for run in list(self._runs.values()):
+            if not run.over:
+                yield from self._go_on(run, now, (order.id,))
 
     def _task_of(self, run: Run, key: str) -> str | None:
         """Return the running task whose effect has this key."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from exhaust.expressions import to_json
+from exhaust.halts import Halts
 from exhaust.ids import derived_id
 from exhaust.messages import ExecutionEvent, ExecutionState, Verdict, Watch
 from exhaust.worker import Effect
-from orchestrator.journal import Journal
+from orchestrator.journal import NOTIFY, Journal
 from orchestrator.reach import Reach, Unsayable
 from orchestrator.run import Entry, Run
 from orchestrator.workflows import TaskSpec
@@ -27,9 +28,10 @@ _BACK_GRACE = 15.0
 class Course:
     """Moves runs on. All that happens to a run is an entry of its journal; what is sent follows from those."""
 
-    def __init__(self, journal: Journal, reach: Reach) -> None:
+    def __init__(self, journal: Journal, reach: Reach, halts: Halts) -> None:
         self._journal = journal
         self._reach = reach
+        self._halts = halts
         self._back = 0.0
 
     def advance(self, run: Run, now: float, causes: Sequence[str] = ()) -> Iterator[Effect]:
@@ -59,7 +61,7 @@ class Course:
         if run.state == "verifying":
             moments += [self.verify_until(run), *([self._look_again(run, now)] if run.sighting is None else [])]
         else:
-            moments.append(run.since + _STALE_WAIT if run.state == "waiting" else self._tasks_until(run))
+            moments.append(run.since + _STALE_WAIT if run.reason == "stale" else self._tasks_until(run))
         # What has passed already is waited for by something else: a step that is not over, an answer under way.
         return min((moment for moment in moments if moment > now), default=max(run.deadline, now + _ANSWER_GRACE))
 
@@ -84,6 +86,9 @@ class Course:
         elif now >= self._tasks_until(run):
             if not run.running():
                 yield from self._tasks_over(run, "timed_out", now, causes)
+        elif self._halts.over(run.activation.host) and run.workflow.name != NOTIFY:
+            if not run.running() and run.reason != "halted":
+                yield from self.own(run, "waiting", now, causes, reason="halted")
         elif run.mutated is None and self._mutating(run, step) and (how := self._gone(run, now)):
             yield from self._not_needed(run, how, now, causes)
         else:
@@ -126,14 +131,14 @@ class Course:
             return "gone" if newest.reason == "cleared" else "stale"
         if now <= newest.valid_until:
             return ""
-        return "wait" if run.state != "waiting" or now < run.since + _STALE_WAIT else "stale"
+        return "wait" if run.reason != "stale" or now < run.since + _STALE_WAIT else "stale"
 
     def _not_needed(self, run: Run, how: str, now: float, causes: tuple[str, ...]) -> Iterator[Effect]:
         if how == "gone":
             yield from self.end(run, "skipped", "recovered", now, causes, reason="before_action")
         elif how == "stale":
             yield from self.end(run, "skipped", "unknown", now, causes, reason="stale")
-        elif run.state != "waiting":
+        elif run.reason != "stale":
             yield from self.own(run, "waiting", now, causes, reason="stale")
 
     def _begin(self, run: Run, spec: TaskSpec, now: float, causes: tuple[str, ...]) -> Iterator[Effect]:

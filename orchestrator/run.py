@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from exhaust.language import Defined, cause_of
-from exhaust.messages import TERMINAL, Activation, ExecutionEvent, ExecutionState, Fact, Sighting, Verdict
+from exhaust.messages import TERMINAL, Activation, ExecutionEvent, ExecutionState, Fact, Prediction, Sighting, Verdict
 from orchestrator.inputs import InputError, parse_inputs
 from orchestrator.workflows import Parallel, TaskSpec, Workflow, steps
 
-Entry = Activation | ExecutionEvent | Fact | Sighting
+Entry = Activation | ExecutionEvent | Fact | Prediction | Sighting
 
 
 @dataclass

@@ -40,6 +40,7 @@ def service(
             "activation/1": keys.public("activator"),
             "result/1": keys.public("agent"),
             "command/1": keys.public("orchestrator"),  # our own, come back unread
+            "order/1": keys.public("collector"),
         }
     )
     return Worker(

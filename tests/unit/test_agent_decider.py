@@ -8,7 +8,7 @@ import msgspec
 from agents.agent import AgentDecider, Arrival, Errand
 from agents.gate import Refusal
 from agents.journal import KEEP_FOR, Answer
-from exhaust.messages import Command, Result
+from exhaust.messages import Command, Order, Result
 from exhaust.worker import Effect, Keep, Perform
 
 NOW = 1_800_000_000.0
@@ -229,3 +229,17 @@ def test_refusals_are_counted_by_reason() -> None:
     host.give(command(2), Refusal("policy"))
     host.give(command(3), Refusal("policy"))
     assert host.decider.counts == {"halted": 1, "policy": 2}
+
+
+def test_a_halted_host_refuses_until_it_is_resumed_also_after_a_restart() -> None:
+    host = Host()
+    halt = Order(id="o1", time=NOW, order="halt", target=None, by="ann", reason="look first")
+    host.disk.take(host.decider.handle(halt, NOW))
+    host.start()
+    host.give(command())
+    assert (host.disk.results[-1].state, host.disk.results[-1].reason) == ("refused", "halted")
+    assert host.disk.results[-1].output == {"detail": "by ann: look first"}
+    resume = msgspec.structs.replace(halt, id="o2", time=NOW + 1, order="resume")
+    host.disk.take(host.decider.handle(resume, NOW + 1))
+    host.give(command(2))
+    assert len(host.disk.asked) == 1

@@ -177,7 +177,7 @@ def test_all_that_refuse_are_told_in_their_order(tmp_path: Path) -> None:
     runs = [run(-1, rung=1), run(rung=1)]
     told = names(question(asked, *runs, now=NOW + 100, host=None, number=1))
     assert told == ["host", "when", "stale", "attempts", "cooldown", "concurrent", "concurrent", "mode"]
-    assert len(GUARDS) == len({*told, "grace"})
+    assert len(GUARDS) == len({*told, "grace", "halt"})
 
 
 def test_a_notice_is_held_back_by_no_guard_of_actions(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exhaust.broker.embedded import matches, words_of
 from exhaust.messages import AnyMessage, Batch, Codec, ExecutionEvent, ExecutionState, Message
-from exhaust.routing import COMMANDS, EXCHANGES, QUEUES, RESULTS, address, agent_queue, word
+from exhaust.routing import COMMANDS, EXCHANGES, QUEUES, RESULTS, address, agent_queue, control_queue, word
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "messages"
 NAMES = st.text(st.sampled_from("ab.*#%-2E"), min_size=1)
@@ -31,6 +31,13 @@ def golden(name: str) -> AnyMessage:
         ("Activation", "exhaust.activations", "restart-service", {"orchestrator"}),
         ("Command", "exhaust.commands", "web-1", {"agent"}),
         ("Result", "exhaust.results", "web-1", {"orchestrator"}),
+        (
+            "Prediction",
+            "exhaust.knowledge",
+            "prediction.web-1.disk.filling",
+            {"collector", "activator", "orchestrator"},
+        ),
+        ("Order", "exhaust.control", "order.trigger", {"activator"}),
         ("Decision", "exhaust.journal", "decision.restart-dead-service", {"collector"}),
         ("ExecutionEvent", "exhaust.journal", "execution.restart-service.task", {"collector"}),
     ],
@@ -47,6 +54,11 @@ def test_the_end_of_a_run_reaches_who_decides(state: ExecutionState, readers: se
     assert set(_readers(*address(msgspec.structs.replace(event, task=None, state=state)))) == readers
 
 
+def test_a_halt_reaches_all_that_act_and_no_command_can_stand_before_it() -> None:
+    assert set(_readers("exhaust.control", "order.halt")) == {"activator", "orchestrator", "agent"}
+    assert not {binding.exchange for binding in control_queue("web-1").bindings} & {COMMANDS}
+
+
 def test_every_kind_has_an_address_on_an_exchange_that_is_declared() -> None:
     for kind in get_args(AnyMessage):
         assert address(golden(kind.__name__))[0] in EXCHANGES
@@ -58,7 +70,7 @@ def test_what_is_no_kind_of_ours_has_no_address() -> None:
 
 
 def _readers(exchange: str, key: str) -> Iterator[str]:
-    for component, queues in {**QUEUES, "agent": (agent_queue("web-1"),)}.items():
+    for component, queues in {**QUEUES, "agent": (agent_queue("web-1"), control_queue("web-1"))}.items():
         bindings = (binding for queue in queues for binding in queue.bindings)
         if any(one.exchange == exchange and matches(words_of(one.pattern), words_of(key)) for one in bindings):
             yield component

@@ -19,7 +19,9 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "messages"
 KINDS = [kind.__name__ for kind in get_args(AnyMessage)]
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 SIGNER = Signer(KEY)
-VERIFIER = Verifier({f"{name}/1": KEY.public_key() for name in ("activation", "command", "result", "execution")})
+VERIFIER = Verifier(
+    {f"{name}/1": KEY.public_key() for name in ("activation", "command", "result", "order", "execution")}
+)
 
 
 def golden(name: str) -> AnyMessage:
@@ -51,7 +53,7 @@ def test_only_what_must_be_signed_is_sealed(name: str) -> None:
     assert sealed == isinstance(golden(name), SIGNED)
 
 
-@pytest.mark.parametrize("name", ["Activation", "Command", "Result"])
+@pytest.mark.parametrize("name", ["Activation", "Command", "Order", "Result"])
 def test_what_must_be_signed_is_not_sent_otherwise(name: str) -> None:
     with pytest.raises(TypeError, match="needs a signer"):
         pack(golden(name))
