@@ -26,7 +26,7 @@ from benchmarks import monit
 from benchmarks.node import Node
 from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
-from exhaust.client import Client
+from exhaust.commands.client import Client
 from exhaust.processes import spawn
 from exhaust.store import Store
 

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from exhaust.clock import Clock
 from exhaust.errors import ConfigurationError
-from exhaust.service import Service
+from exhaust.service import Service, Watched
 
 BEAT = 1.0
 HUNG_AFTER = 5.0
+_QUESTION = b"GET /healthz HTTP/1.0\r\nHost: local\r\n\r\n"
 _SAMPLE_EVERY = 5
 _SAMPLES = 3
 # Linux keeps 108 bytes for the path of a unix socket, the last of them zero.
@@ -25,11 +26,35 @@ LONGEST_SOCKET = 107
 Readiness = Callable[[], Mapping[str, bool]]
 
 
+async def ask(path: Path, within: float) -> str | None:
+    """Ask the process behind a socket how it is; return what is wrong, None where all is well."""
+    try:
+        async with asyncio.timeout(within):
+            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                writer.write(_QUESTION)
+                answer = await reader.read()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return "does not answer"
+    except OSError as exc:
+        return f"cannot be asked: {exc.strerror or exc}"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return None if head.split(b" ", 2)[1:2] == [b"200"] else f"is not well: {body.decode(errors='replace')[:200]}"
+
+
+def check_socket(path: Path) -> None:
+    """Raise ConfigurationError where nobody could listen at such a path."""
+    if len(bytes(path)) > LONGEST_SOCKET:
+        raise ConfigurationError([f"{path}: too long for a socket's path: choose a shorter 'state'"])
+
+
 class Inspection:
     """Answers for the services of this process; itself a service that runs beside them.
 
     `ready` names what must be in order before work can flow, such as `broker`; `about` is told as it is, such as how
-    often the supervisor has restarted this process.
+    often the supervisor has restarted this process; `stuck` names what hangs beyond the services, and why.
     """
 
     name = "inspection"
@@ -41,14 +66,16 @@ class Inspection:
         clock: Clock,
         *,
         ready: Readiness = dict,
-        about: Mapping[str, Any] | None = None,
+        about: Callable[[], Mapping[str, Any]] = dict,
+        stuck: Callable[[], Mapping[str, str]] = dict,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._services = services
         self._clock = clock
         self._ready = ready
-        self._about = dict(about or {})
+        self._about = about
+        self._stuck = stuck
         self._monotonic = monotonic
         self._since = clock.now()
         self._beat = monotonic()
@@ -56,6 +83,11 @@ class Inspection:
         self._samples: deque[tuple[float, dict[str, dict[str, int]]]] = deque(maxlen=_SAMPLES)
         self._process = psutil.Process()
         self.answering = asyncio.Event()
+
+    def show(self, services: Sequence[Service]) -> None:
+        """Answer for these from now on."""
+        self._services = services
+        self._samples.clear()
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told. The socket belongs to this process alone: one that was left behind is replaced."""
@@ -74,8 +106,7 @@ class Inspection:
             self._path.unlink(missing_ok=True)
 
     async def _listen(self, runner: web.AppRunner) -> None:
-        if len(bytes(self._path)) > LONGEST_SOCKET:
-            raise ConfigurationError([f"{self._path}: too long for a socket's path: choose a shorter 'state'"])
+        check_socket(self._path)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             await web.UnixSite(runner, self._path).start()
@@ -100,7 +131,7 @@ class Inspection:
             "pid": self._process.pid,
             "rss": self._process.memory_info().rss,
             "slowest_beat": round(self._slowest, 3),
-            **self._about,
+            **self._about(),
             "services": {
                 service.name: {**service.status(), "rates": self._rates(service.name)} for service in self._services
             },
@@ -134,9 +165,17 @@ class Inspection:
             beats += 1
             await asyncio.sleep(BEAT)
 
-    async def _healthz(self, request: web.Request) -> web.Response:
+    def fault(self) -> str | None:
+        """Return why this process makes no progress though it could; None while it does, or has nothing to do."""
         late = self._monotonic() - self._beat
-        return _answer({"beat": round(late, 3)}, well=late <= HUNG_AFTER)
+        if late > HUNG_AFTER:
+            return f"the event loop has not come round for {late:.0f} s"
+        stuck = {one.name: why for one in self._services if isinstance(one, Watched) and (why := one.stuck())}
+        return "; ".join(f"{name}: {why}" for name, why in {**stuck, **self._stuck()}.items()) or None
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        late, fault = self._monotonic() - self._beat, self.fault()
+        return _answer({"beat": round(late, 3), "fault": fault}, well=fault is None)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         checks = dict(self._ready())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exhaust.errors import LockedError
-from exhaust.service import Service
+from exhaust.service import Service, Watched
 from exhaust.store import Store
 
 _TRY_AGAIN = 0.25
@@ -48,3 +48,6 @@ class Led:
 
     def status(self) -> dict[str, Any]:
         return {"state": "standby"} if self._service is None else {"state": "leading", **self._service.status()}
+
+    def stuck(self) -> str:
+        return self._service.stuck() if isinstance(self._service, Watched) else ""

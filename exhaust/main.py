@@ -9,24 +9,30 @@ import activator.service
 import agents.policy
 import analyzers.service
 import orchestrator.service
+from activator.decisions import Activator
 from activator.rules import Rule
 from adapters.registry import ADAPTERS
 from agents.agent import agent
 from agents.helper import Helper
 from agents.kept import KeptService
 from agents.registry import ACTIONS
+from analyzers.inference import Analysis, Inference
 from analyzers.registry import ANALYZERS
 from collector.service import Collector
 from emitters.registry import EMITTERS
 from emitters.runner import Emitters
 from emitters.service import Services
-from exhaust import commands
 from exhaust.clock import SystemClock
+from exhaust.commands.command import Deciders, Root
+from exhaust.commands.line import main as command_line
 from exhaust.configuration import Catalogue, Configuration
 from exhaust.leading import Led
 from exhaust.running import COMPONENTS, opened_broker, run_services
 from exhaust.service import Service, Station
 from exhaust.signing import Keys
+from orchestrator.conductor import Conductor
+from orchestrator.journal import Journal
+from orchestrator.reach import Reach
 from orchestrator.workflows import Workflow
 
 # What people read may come some milliseconds later; what heals may not.
@@ -89,12 +95,25 @@ async def run(components: Sequence[str], configuration: Configuration) -> int:
         return await run_services(components, services, station, configuration)
 
 
+def deciders(configuration: Configuration) -> Deciders:
+    """Return what makes the deciders of the loop, for a rehearsal: no broker, no store, no keys."""
+    hosts, lists, flows = configuration.inventory.variable, configuration.lists, configuration.workflows
+    methods = [Analysis.of(defined, plugin.make(defined.value, lists)) for plugin, defined in configuration.analyzers]
+    adapters = {name: plugin for name, (plugin, _) in configuration.adapters.items()}
+    epoch, audience = 1, "agents"
+    return {
+        "analyzers": lambda: Inference(methods, hosts, lists),
+        "activator": lambda: Activator(configuration.rules, hosts, lists, epoch),
+        "orchestrator": lambda: Conductor(Journal(flows), Reach(adapters, hosts, lists, epoch, audience)),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; every command's exit code is the process's."""
-    commands.main(sys.argv[1:] if argv is None else argv, CATALOGUE, run)
+    command_line(sys.argv[1:] if argv is None else argv, Root(CATALOGUE, run, deciders))
 
 
-__all__ = ["CATALOGUE", "COMPONENTS", "compose", "main", "run"]
+__all__ = ["CATALOGUE", "COMPONENTS", "compose", "deciders", "main", "run"]
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from exhaust.broker.interface import Broker
 from exhaust.clock import Clock
@@ -18,6 +18,8 @@ from exhaust.signing import Keys
 log = logging.getLogger(__name__)
 
 DRAIN_WITHIN = 8.0
+LEAVE_WITHIN = 9.5
+_CANCEL_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class Service(Protocol):
         """Plain data for `/status`."""
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """A service that can tell that it hangs while the event loop turns."""
+
+    name: str
+
+    def stuck(self) -> str:
+        """Why it makes no progress though it could; empty while it does, or waits for others."""
+
+
 async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_within: float = DRAIN_WITHIN) -> None:
     """Run services side by side until told. One that ends by itself or fails ends all: the supervisor starts anew.
 
@@ -74,14 +86,46 @@ async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_with
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=2.0)
+    await asyncio.wait(tasks, timeout=_CANCEL_WITHIN)
 
 
-def stop_on_signals(until: asyncio.Event) -> None:
-    """Set `until` at SIGTERM or SIGINT."""
+def stop_on_signals(
+    until: asyncio.Event, *, at_once: asyncio.Event | None = None, within: float = LEAVE_WITHIN
+) -> None:
+    """Set `until` at SIGTERM or SIGINT, after which the process is gone `within` seconds, whatever hangs.
+
+    A second one sets `at_once`, for who must end others first; where there is none to set, it ends the process.
+    """
     loop = asyncio.get_running_loop()
+
+    # Not the loop's own handlers: those wait for the loop to turn, and it may be the loop that hangs.
+    def stop(number: int, frame: object) -> None:
+        if not until.is_set():
+            signal.signal(signal.SIGALRM, _give_up)
+            signal.setitimer(signal.ITIMER_REAL, within)
+            loop.call_soon_threadsafe(until.set)
+        elif at_once is not None and not at_once.is_set():
+            loop.call_soon_threadsafe(at_once.set)
+        else:
+            os._exit(128 + number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, until.set)
+        signal.signal(number, stop)
+
+
+def _give_up(number: int, frame: object) -> None:
+    log.error("did not stop in time: leaving as it is")
+    os._exit(1)
+
+
+def reload_on_hangup(asked: asyncio.Event, until: asyncio.Event) -> None:
+    """Set `asked` at SIGHUP; but `until` where it says that the terminal we were started from has gone."""
+    terminal = os.isatty(sys.stdin.fileno())
+
+    def hear() -> None:
+        (until if terminal and not os.isatty(sys.stdin.fileno()) else asked).set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
 
 
 def run_to_exit(main: Awaitable[int]) -> None:

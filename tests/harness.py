@@ -11,22 +11,17 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from activator.decisions import Activator
-from analyzers.inference import Analysis, Inference
 from exhaust.broker.embedded import matches, words_of
-from exhaust.configuration import Configuration, load
+from exhaust.configuration import load
 from exhaust.ids import derived_id, new_id
-from exhaust.main import CATALOGUE
+from exhaust.main import CATALOGUE, deciders
 from exhaust.messages import Activation, Batch, Codec, Command, Decision, Fact, Message, Result
 from exhaust.routing import QUEUES, RESULTS, address, word
 from exhaust.worker import Decider, Effect, Keep, Perform
-from orchestrator.conductor import Conductor
-from orchestrator.journal import Journal
-from orchestrator.reach import Doing, Done, Reach
+from orchestrator.reach import Doing, Done
 
 NOW = 1_800_000_000.0
 HOST = "web-1"
-_EPOCH = 1
 
 M = TypeVar("M", bound=Message)
 State = Literal["succeeded", "failed", "refused", "indeterminate"]
@@ -76,7 +71,7 @@ class Harness:
         self._answers: dict[str, Result] = {}
         self._batches = 0
         self._mail: deque[tuple[str, bytes]] = deque()
-        self.desks = _desks(load(path, CATALOGUE))
+        self.desks = {name: Desk(make) for name, make in deciders(load(path, CATALOGUE)).items()}
         self.restart()
 
     def send(self, *messages: Message) -> None:
@@ -194,14 +189,3 @@ class Harness:
             self._publish(msgspec.structs.replace(known, id=again, command=command.id, time=self.now))
         else:
             self.commands[command.key] = command
-
-
-def _desks(configuration: Configuration) -> dict[str, Desk]:
-    hosts, lists, flows = configuration.inventory.variable, configuration.lists, configuration.workflows
-    methods = [Analysis.of(defined, plugin.make(defined.value, lists)) for plugin, defined in configuration.analyzers]
-    adapters = {name: plugin for name, (plugin, _) in configuration.adapters.items()}
-    return {
-        "analyzers": Desk(lambda: Inference(methods, hosts, lists)),
-        "activator": Desk(lambda: Activator(configuration.rules, hosts, lists, _EPOCH)),
-        "orchestrator": Desk(lambda: Conductor(Journal(flows), Reach(adapters, hosts, lists, _EPOCH, "agents"))),
-    }

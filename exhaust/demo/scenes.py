@@ -20,7 +20,7 @@ import msgspec
 
 from exhaust.broker import scratch
 from exhaust.broker.interface import Queue
-from exhaust.client import Client
+from exhaust.commands.client import Client
 from exhaust.errors import ExhaustError, UnreachableError, UsageError
 from exhaust.processes import find, send
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue

@@ -17,7 +17,7 @@ import aiohttp
 import psutil
 
 from benchmarks.node import free_port
-from exhaust.client import Client
+from exhaust.commands.client import Client
 from exhaust.errors import UnreachableError
 from exhaust.processes import Process, ended, find
 from exhaust.running import COMPONENTS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exhaust.commands import parser
+from exhaust.commands.line import parser
 
 EXHAUST = Path(sys.executable).with_name("exhaust")
 COMMANDS = ("demo", "check", "up", "run", "broker", "eval", "status", "facts", "decisions", "executions", "explain")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exhaust.client import Client
+from exhaust.commands.client import Client
 from exhaust.errors import UnreachableError, UsageError
 
 TOKEN = "t" * 43

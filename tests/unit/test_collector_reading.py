@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from exhaust.client import Client
-from exhaust.reading import run_explain, run_items, run_status
-from exhaust.rendering import amount, chain_lines, columns, fit, item_lines, span, status_lines, when
+from exhaust.commands.client import Client
+from exhaust.commands.reading import run_explain, run_items, run_status
+from exhaust.commands.rendering import amount, chain_lines, columns, fit, item_lines, span, status_lines, when
 
 T = 1767323045.678
 LONG = "0190163d-8694-739b-aea5-966c26f8ad91"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exhaust.evaluating import as_json, evaluate, evaluate_lines
+from exhaust.commands.evaluating import as_json, evaluate, evaluate_lines
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """The commands that read: status, facts, decisions, executions, explain. Each returns its exit code."""
 
+import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, TextIO
 from urllib.parse import quote
 
 import msgspec
 
-from exhaust.client import Client
-from exhaust.rendering import chain_lines, fit, item_lines, status_lines
+from exhaust.commands.client import Client
+from exhaust.commands.command import Command, Root, client, reaching
+from exhaust.commands.rendering import chain_lines, fit, item_lines, status_lines
+from exhaust.errors import UsageError
 
 _WELL = frozenset(("ready", "leading", "standby"))
 
@@ -75,3 +79,61 @@ def _show(out: TextIO | None, lines: Iterable[str]) -> None:
     for line in lines:
         stream.write(f"{line}\n")
     stream.flush()
+
+
+def _listing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--follow", action="store_true", help="go on with what comes")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many, newest first (100)")
+    parser.add_argument(
+        "--filter", action="append", default=[], metavar="FIELD=VALUE", help="only those; may be repeated"
+    )
+    reaching(parser)
+
+
+def _explaining(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID")
+    reaching(parser)
+
+
+async def _status(options: argparse.Namespace, root: Root) -> int:
+    async with client(options, root) as system:
+        return await run_status(system, options.json)
+
+
+async def _explain(options: argparse.Namespace, root: Root) -> int:
+    async with client(options, root) as system:
+        return await run_explain(system, options.id, options.json)
+
+
+async def _items(kind: str, options: argparse.Namespace, root: Root) -> int:
+    filters = dict(_pair(text) for text in options.filter)
+    limit, as_json = options.limit, options.json
+    async with client(options, root) as system:
+        return await run_items(system, kind, filters, limit=limit, as_json=as_json, follow=options.follow)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, found, value = text.partition("=")
+    if not found:
+        raise UsageError(f"--filter takes FIELD=VALUE, got '{text}'")
+    return field, value
+
+
+COMMANDS = (
+    Command("status", "show what the loop is doing", "exhaust status", _status, reaching),
+    *(
+        Command(kind, text, f"exhaust {kind} --json", partial(_items, kind), _listing)
+        for kind, text in (
+            ("facts", "list what is and was true"),
+            ("decisions", "list what was decided, and why not"),
+            ("executions", "list what was run, and its verdicts"),
+        )
+    ),
+    Command(
+        "explain",
+        "show the whole chain of any id: record, fact, decisions, execution, verdict",
+        "exhaust explain ID",
+        _explain,
+        _explaining,
+    ),
+)

@@ -1,9 +1,13 @@
 """`exhaust eval`: one expression's value, or why there is none."""
 
+import argparse
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from exhaust.commands.command import Command, Root
+from exhaust.errors import UsageError
 from exhaust.expressions import ExpressionError, Unknown, compile_expression, to_json
 
 
@@ -52,3 +56,39 @@ def _answer(line: str) -> dict[str, Any]:
         return evaluate(str(question["expr"]), dict(question.get("vars") or {}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         return {"refused": f'expected {{"expr": …, "vars": {{…}}}}: {type(exc).__name__}: {exc}'}
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("expression", metavar="EXPR", help='an expression, or - for JSON lines {"expr", "vars"}')
+    parser.add_argument("--vars", default="{}", metavar="JSON", help="the variables, as one JSON object")
+
+
+def _eval(options: argparse.Namespace, root: Root) -> int:
+    if options.expression == "-":
+        evaluate_lines(sys.stdin, sys.stdout)
+        return 0
+    try:
+        variables = json.loads(options.vars)
+        if not isinstance(variables, dict):
+            raise ValueError("a JSON object is needed")
+    except ValueError as exc:
+        raise UsageError(f"--vars: {exc}") from exc
+    answer = evaluate(options.expression, variables)
+    if "value" in answer:
+        print(as_json(answer["value"]))  # noqa: T201
+        return 0
+    if "unknown" in answer:
+        print(f"unknown: {answer['unknown']}")  # noqa: T201
+        return 1
+    raise UsageError(f"refused: {answer['refused']}")
+
+
+COMMANDS = (
+    Command(
+        "eval",
+        "evaluate one expression",
+        """exhaust eval 'record.cpu > 90' --vars '{"record": {"cpu": 95}}'""",
+        _eval,
+        _arguments,
+    ),
+)

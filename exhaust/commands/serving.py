@@ -1,0 +1,105 @@
+"""The commands that run the loop: demo, up, run, broker."""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from exhaust.clock import SystemClock
+from exhaust.commands.command import Command, Root, configured
+from exhaust.configuration import Configuration, load
+from exhaust.demo.telling import demo
+from exhaust.errors import UnreachableError, UsageError
+from exhaust.running import COMPONENTS, only_one, opened_broker, own_folder, stop_when_orphaned, topology
+from exhaust.service import run_to_exit, stop_on_signals
+from exhaust.signing import ROLES, Keys
+from exhaust.supervisor import children, supervise
+
+_DECLARED_WITHIN = 30.0
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker", default="embedded", metavar="URL", help="embedded, or amqp://… of a RabbitMQ to use"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per step")
+
+
+async def _demo(options: argparse.Namespace, root: Root) -> int:
+    return await demo(options.broker, as_json=options.json)
+
+
+def _up(options: argparse.Namespace, root: Root) -> int:
+    configuration = load(options.config, root.catalogue)
+    own_folder(configuration.state)
+    with only_one(configuration.state / "up.lock"):
+        return asyncio.run(_supervise(configuration, str(Path(options.config).absolute())))
+
+
+async def _supervise(configuration: Configuration, config: str) -> int:
+    keys = Keys(configuration.state / "keys")
+    for role in ROLES:
+        keys.signer(role)  # made once, before children race for them
+    until = asyncio.Event()
+    stop_on_signals(until)
+    orphaned = asyncio.create_task(stop_when_orphaned(until), name="supervisor")
+    await supervise(children(COMPONENTS, config, embedded=configuration.embedded), until, SystemClock())
+    orphaned.cancel()
+    return 0
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("components", nargs="+", metavar="COMPONENT", choices=COMPONENTS, help=" ".join(COMPONENTS))
+    configured(parser)
+
+
+def _run(options: argparse.Namespace, root: Root) -> int:
+    configuration = load(options.config, root.catalogue)
+    components = list(dict.fromkeys(options.components))
+    if configuration.embedded and set(components) != set(COMPONENTS):
+        raise UsageError("with the embedded broker all components run in one process: use 'exhaust up'")
+    run_to_exit(root.run(components, configuration))
+    return 0
+
+
+def _broker_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["setup"])
+    configured(parser)
+
+
+async def _broker(options: argparse.Namespace, root: Root) -> int:
+    configuration = load(options.config, root.catalogue)
+    if configuration.embedded:
+        raise UsageError("the embedded broker needs no set-up: 'broker: amqp://…' names a RabbitMQ")
+    async with opened_broker(configuration, "setup") as broker:
+        try:
+            async with asyncio.timeout(_DECLARED_WITHIN):
+                await broker.declare(*topology(configuration))
+        except TimeoutError:
+            raise UnreachableError(f"no broker answers: {getattr(broker, 'last_error', None)}") from None
+    return 0
+
+
+COMMANDS = (
+    Command(
+        "demo",
+        "show the loop on real processes of this host, in a scratch directory",
+        "exhaust demo",
+        _demo,
+        _demo_arguments,
+    ),
+    Command("up", "run every component of this host, supervised", "exhaust up --config /etc/exhaust", _up, configured),
+    Command(
+        "run",
+        "run components in this process",
+        "exhaust run analyzers --config /etc/exhaust",
+        _run,
+        _run_arguments,
+    ),
+    Command(
+        "broker",
+        "declare exchanges and queues",
+        "exhaust broker setup --config /etc/exhaust",
+        _broker,
+        _broker_arguments,
+    ),
+)
