@@ -18,6 +18,8 @@ class ConditionSettings(Inferring, frozen=True, kw_only=True):
 class Judge:
     """The two expressions, compiled."""
 
+    silence: float | None = None
+
     def __init__(self, settings: ConditionSettings, lists: Mapping[str, Any]) -> None:
         self._when = settings.when.function
         self._until = settings.until.function if settings.until else None

@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from analyzers.facts import evidence, message
 from analyzers.observation import Observation
-from analyzers.series import Seen, Series
+from analyzers.series import Seen, Series, series_key, unslash
+from analyzers.silence import GRACE, Signs
 from analyzers.watches import Watches
-from exhaust.expressions import Unknown, to_text
+from exhaust.expressions import Unknown, to_text, truth
 from exhaust.ids import derived_id
 from exhaust.language import Defined
 from exhaust.messages import Batch, Fact, FactReason, Labels, Watch
@@ -23,7 +25,6 @@ from exhaust.worker import Effect, Keep, Rows
 
 _MOST_SUMMARY = 300
 _LONGEST_LABEL = 1024
-_MOST_EVIDENCE = 4096
 
 Hosts = Callable[[str], Mapping[str, Any]]
 
@@ -62,6 +63,7 @@ class Inference:
         self._series: dict[str, Series] = {}
         self._open: defaultdict[tuple[str, str], dict[str, Series]] = defaultdict(dict)
         self._watches = Watches(self._lists)
+        self._signs = Signs()
         self._episodes: dict[str, str] = {}
         self._orphans: dict[str, Series] = {}
         self._timers: list[tuple[float, str, str]] = []
@@ -74,7 +76,7 @@ class Inference:
         self._clear()
         for key, body in rows("series/"):
             name = key.split("/", 3)[1]
-            name = _unslash(name)
+            name = unslash(name)
             series = msgspec.json.decode(body, type=Series)
             if name in self._analyses:
                 self._adopt(key, self._analyses[name], series)
@@ -97,6 +99,10 @@ class Inference:
             for key, series in self._open[name, host].items():
                 series.heard = max(series.heard, now)
                 self._remind(series.due(), "series", key)
+        for key, series in self._series.items():
+            silence = self._analysis(key).method.silence
+            if silence is not None and not series.open:
+                self._remind(max(series.silent_from(silence), now + GRACE), "series", key)
         yield from self._withdraw(now)
 
     def _withdraw(self, now: float) -> Iterator[Effect]:
@@ -106,8 +112,8 @@ class Inference:
                 series.open, series.ended = False, now
                 causes = (series.last_message,)
                 identifier = derived_id("fact/1", causes, f"analyzers {key}", ordinal=1)
-                detector = _unslash(key.split("/", 3)[1])
-                yield _message(series, identifier, "withdrawn", causes, now, detector)
+                detector = unslash(key.split("/", 3)[1])
+                yield message(series, identifier, "withdrawn", causes, now, detector)
             yield Keep(key, None)
         self._orphans = {}
 
@@ -141,6 +147,7 @@ class Inference:
         stream = f"{batch.emitter}.{batch.stream}"
         host = self._hosts(batch.host)
         analyses = self._wanting(stream)
+        self._signs.hear(batch.host, stream, received)
         for analysis in analyses if not batch.records else ():  # a sign of life is one of all that have nothing to say
             for series in self._open[analysis.name, batch.host].values():
                 series.heard = received
@@ -161,12 +168,23 @@ class Inference:
             self._streams[stream] = found
         return found
 
+    def _counts(self, analysis: Analysis, seen: Observation) -> bool:
+        """Whether `where` lets the record count."""
+        where = analysis.settings.where
+        holds = where is None or truth(where.function(*seen.variables(self._lists)))
+        if holds is None:
+            self.unknown[f"{analysis.name} where"] += 1
+        return bool(holds)
+
     def _feed(self, analysis: Analysis, seen: Observation) -> Iterator[Effect]:
+        if not self._counts(analysis, seen):
+            return
         labels = self._labels(analysis, seen)
         if labels is None:
             return
         key = series_key(analysis.name, seen.host["name"], labels)
         series = self._series.get(key) or self._series.setdefault(key, Series(seen.host["name"], labels))
+        silence = analysis.method.silence
         if seen.time < series.newest:
             self.counts["late"] += 1
             return
@@ -174,18 +192,22 @@ class Inference:
         if judgement.opens is None and judgement.clears is None:
             self.unknown[analysis.name] += 1
         before = (series.opening, series.clearing, series.open)
-        series.newest, series.heard = seen.time, seen.received
+        if silence is not None and not series.seen:
+            self._remind(seen.received + silence, "series", key)
+        series.newest, series.heard, series.stream = seen.time, seen.received, seen.stream
         series.remember(Seen(seen.id, seen.time, seen.received, judgement.clears))
         change = series.take(judgement, seen.time, analysis.settings)
-        if judgement.opens or change:
+        if judgement.opens or change or silence is not None:
             self._describe(analysis, series, judgement.value, seen)
         if change == "opens":
             yield self._opened(analysis, key, series, seen.id, seen.received)
         elif change == "closes":
             causes = (seen.id, series.episode or "")
             yield self._closed(analysis, key, series, "cleared", causes, seen.received, None)
+            if silence is not None:
+                self._remind(seen.received + silence, "series", key)
         watched = yield from self._watches.series(key, series, seen.received)
-        if watched or series.open or before != (series.opening, series.clearing, series.open):
+        if watched or series.open or silence is not None or before != (series.opening, series.clearing, series.open):
             yield Keep(key, series)
 
     def _labels(self, analysis: Analysis, seen: Observation) -> Labels | None:
@@ -201,7 +223,7 @@ class Inference:
 
     def _describe(self, analysis: Analysis, series: Series, value: Any, seen: Observation) -> None:
         series.value = value
-        series.evidence = _evidence(series.evidence, {"id": seen.id, **seen.fields})
+        series.evidence = evidence(series.evidence, {"id": seen.id, **seen.fields})
         if analysis.settings.summary is not None:
             text = to_text(analysis.settings.summary(*seen.variables(self._lists)))
             series.summary = clean(analysis.name if isinstance(text, Unknown) else text, _MOST_SUMMARY)
@@ -247,16 +269,20 @@ class Inference:
         series.last_message = identifier
         series.fact, series.severity = analysis.settings.fact, analysis.settings.severity
         series.told_until = series.valid_until(analysis.settings) if series.open else series.ended
-        return _message(series, identifier, reason, causes, now, analysis.name)
+        return message(series, identifier, reason, causes, now, analysis.name)
 
     def _series_due(self, key: str, series: Series, due: float, now: float) -> Iterator[Effect]:
         """A timer of a series came: it expires, is asserted again, or the timer was overtaken."""
-        analysis = self._analyses[_unslash(key.split("/", 3)[1])]
+        analysis = self._analysis(key)
         settings = analysis.settings
-        if not series.open or due < series.due():
-            if series.open:
-                self._remind(series.due(), "series", key)
+        if not series.open:
+            yield from self._silent(analysis, key, series, now)
             return
+        if due < series.due():
+            self._remind(series.due(), "series", key)
+            return
+        if analysis.method.silence is not None and self._signs.alive(series.host, series.stream, now):
+            series.heard = now
         causes = (series.last_message,)
         if series.valid_until(settings) <= now:
             series.open, series.ended = False, series.valid_until(settings)
@@ -270,50 +296,23 @@ class Inference:
             self._remind(series.due(), "series", key)
         yield Keep(key, series)
 
+    def _silent(self, analysis: Analysis, key: str, series: Series, now: float) -> Iterator[Effect]:
+        """Open the fact of a series that is silent while its source lives; else look again later."""
+        silence = analysis.method.silence
+        if silence is None:
+            return
+        since = series.silent_from(silence)
+        if since > now:
+            self._remind(since, "series", key)
+        elif not self._signs.alive(series.host, series.stream, now):
+            self._remind(now + GRACE, "series", key)
+        else:
+            series.open, series.since, series.heard, series.value = True, since, now, silence
+            yield self._opened(analysis, key, series, series.seen[-1].id, now)
+            yield Keep(key, series)
+
+    def _analysis(self, key: str) -> Analysis:
+        return self._analyses[unslash(key.split("/", 3)[1])]
+
     def _remind(self, due: float, kind: Literal["series", "watch"], key: str) -> None:
         heapq.heappush(self._timers, (due, kind, key))
-
-
-def _slash(name: str) -> str:
-    return name.replace("%", "%25").replace("/", "%2F")
-
-
-def _unslash(name: str) -> str:
-    return name.replace("%2F", "/").replace("%25", "%")
-
-
-def series_key(analysis: str, host: str, labels: Labels) -> str:
-    """Return the key under which a series is kept."""
-    pairs = "/".join(f"{name}={_slash(labels[name])}" for name in sorted(labels))
-    return f"series/{_slash(analysis)}/{_slash(host)}/{pairs}"
-
-
-def _message(
-    series: Series, identifier: str, reason: FactReason, causes: tuple[str, ...], now: float, detector: str
-) -> Fact:
-    return Fact(
-        id=identifier,
-        time=now,
-        causes=causes,
-        name=series.fact,
-        host=series.host,
-        labels=series.labels,
-        episode=series.episode or identifier,
-        state="open" if series.open else "closed",
-        reason=reason,
-        severity=series.severity,
-        since=series.since,
-        valid_until=series.told_until if series.open else series.ended,
-        value=series.value,
-        summary=series.summary,
-        evidence=series.evidence,
-        detector=detector,
-    )
-
-
-def _evidence(known: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the newest records, at most 8 and at most 4 KiB of them; one that is too long alone is left out."""
-    kept = [*known, record][-8:]
-    while kept and len(msgspec.json.encode(kept)) > _MOST_EVIDENCE:
-        kept = kept[1:]
-    return kept

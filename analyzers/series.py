@@ -23,7 +23,7 @@ class Seen(msgspec.Struct, frozen=True):
 class Series(msgspec.Struct):
     """Times are the records', but for `heard` and `refresh_at`, which are the analyzer's own clock.
 
-    `told_until` is until when the newest message says that the fact is valid.
+    `told_until` is until when the newest message says that the fact is valid; `stream` is where its records come from.
     """
 
     host: str
@@ -46,6 +46,7 @@ class Series(msgspec.Struct):
     summary: str = ""
     evidence: list[dict[str, Any]] = []
     seen: list[Seen] = []
+    stream: str = ""
 
     def take(self, judgement: Judgement, time: float, settings: Inferring) -> Literal["opens", "closes"] | None:
         """Move on by one record that is not late; say whether the fact opens or closes with it."""
@@ -89,9 +90,28 @@ class Series(msgspec.Struct):
             return self.held + settings.expires
         return self.heard + _REFRESHES_HEARD * settings.refresh
 
+    def silent_from(self, silence: float) -> float:
+        """When its silence has lasted for so long, if nothing more comes."""
+        return self.seen[-1].received + silence if self.seen else self.heard + silence
+
     def due(self) -> float:
         """When an open fact is to be asserted again, or is over."""
         return min(self.refresh_at, self.told_until)
 
     def remember(self, seen: Seen) -> None:
         self.seen = [*self.seen[1 - MOST_SEEN :], seen]
+
+
+def slash(name: str) -> str:
+    """Return a name as one part of a key."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unslash(name: str) -> str:
+    return name.replace("%2F", "/").replace("%25", "%")
+
+
+def series_key(analysis: str, host: str, labels: Labels) -> str:
+    """Return the key under which a series is kept."""
+    pairs = "/".join(f"{name}={slash(labels[name])}" for name in sorted(labels))
+    return f"series/{slash(analysis)}/{slash(host)}/{pairs}"

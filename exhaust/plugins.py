@@ -8,7 +8,7 @@ import msgspec
 
 from exhaust.clock import Clock
 from exhaust.errors import ExhaustError
-from exhaust.language import AnalyzerLabels, AnalyzerText
+from exhaust.language import AnalyzerCondition, AnalyzerLabels, AnalyzerText
 from exhaust.messages import Severity
 from exhaust.settings import Duration
 
@@ -54,12 +54,13 @@ class Emitter(Generic[S]):
 class Inferring(Settings, frozen=True, kw_only=True):
     """The keys that every analyzer has; a method's own settings type adds its keys to them.
 
-    One series is kept per host and labels (`by`). It opens once the method has said so for `for_` seconds of record
-    time, and closes once the method has said that it is over for `keep`; with `expires` it is an event, open for that
-    long after the last record that opened it. An open fact is asserted again every `refresh`.
+    Only records of which `where` is true count. One series is kept per host and labels (`by`). It opens once the method
+    has said so for `for_` seconds of record time, and closes once the method has said that it is over for `keep`; with
+    `expires` it is an event, open for that long after the last record that opened it. An open fact is asserted again
+    every `refresh`.
     """
 
-    planned: ClassVar[frozenset[str]] = frozenset({"prediction", "where", "of", "over", "value", "extract", "most"})
+    planned: ClassVar[frozenset[str]] = frozenset({"prediction", "of", "over", "value", "extract", "most"})
 
     use: str
     fact: str
@@ -68,6 +69,7 @@ class Inferring(Settings, frozen=True, kw_only=True):
     for_: Duration = 0.0
     keep: Duration = 0.0
     expires: Duration | None = None
+    where: AnalyzerCondition | None = None
     by: AnalyzerLabels = {}
     severity: Severity = "warning"
     summary: AnalyzerText | None = None
@@ -84,7 +86,14 @@ class Judgement:
 
 
 class Method(Protocol):
-    """One analyzer's way to judge. Pure: time is the record's, and what it remembers lives in the series."""
+    """One analyzer's way to judge. Pure: time is the record's, and what it remembers lives in the series.
+
+    `silence` is for how many seconds a series may be without records before its fact opens by itself; None where only
+    records open it.
+    """
+
+    @property
+    def silence(self) -> float | None: ...
 
     def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement: ...
 

@@ -1,0 +1,36 @@
+"""A fact that holds while nothing is heard of a series: it opens when the silence has lasted `for`, by the clock."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from exhaust.plugins import Analyzer, Inferring, Judgement
+from exhaust.settings import Duration
+
+
+class AbsenceSettings(Inferring, frozen=True, kw_only=True):
+    """`for` is how long nothing may come before that is a fact; the next record closes it.
+
+    A series is known from its first record on. Where the emitter has signs of life, silence counts only while they
+    come; streams of `custom` have none.
+    """
+
+    for_: Annotated[Duration, msgspec.Meta(gt=0)]
+
+    def __post_init__(self) -> None:
+        if self.expires is not None:
+            raise ValueError("an absence lasts until something is heard: it has no 'expires'")
+
+
+class Absence:
+    """Any record that counts says that the series is there."""
+
+    def __init__(self, settings: AbsenceSettings, lists: Mapping[str, Any]) -> None:
+        self.silence: float | None = settings.for_
+
+    def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement:
+        return Judgement(opens=False, clears=True)
+
+
+ABSENCE = Analyzer("absence", AbsenceSettings, Absence)
