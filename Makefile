@@ -7,7 +7,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check lock rabbitmq bench-loop bench-hops bench-expressions soak-crashes clean
+.PHONY: help demo test check docs lock rabbitmq bench-loop bench-hops bench-expressions soak-crashes clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -24,6 +24,9 @@ check: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV)  ## write the references that are made from the code
+	$(BIN)/python -m docs.generate
 
 rabbitmq: $(DEV)  ## a private RabbitMQ node to play with, until Ctrl-C
 	@tests/needs

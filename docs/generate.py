@@ -1,0 +1,134 @@
+"""Writes the parts of the documentation that are made from the code: `make docs`; a test holds them together."""
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from exhaust.main import CATALOGUE
+from exhaust.messages import AnyMessage, Codec, Message, kind_of
+from exhaust.plugins import Emitter
+from exhaust.routing import address
+from exhaust.signing import SIGNED
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "messages"
+
+_MESSAGES = """# Messages
+
+<!-- made by `make docs` from exhaust/messages.py: do not edit -->
+
+What components say to each other, as JSON with the AMQP properties `message_id`, `type` (the kind), `timestamp` and
+`content_type`. Every message has `id`, `kind`, `time` and `causes`, the ids of what it follows from (at most 16; a
+record is `<batch>#<n>`). Times are seconds since the epoch with microseconds, durations seconds. Ids are UUIDs: version
+7 where something begins (a batch, an order), version 5 of their causes where it follows, so that the same input gives
+the same ids. Readers ignore fields that they do not know; a new field has a default; a changed meaning is a new version.
+
+Signed kinds travel in a DSSE envelope (Ed25519) over the exact bytes shown here. The ends of executions carry their
+signature in the header `signature`. The headers of a batch (`host emitter stream epoch seq count dropped schema`) tell
+the ledger all that it needs.
+"""
+
+
+def messages() -> str:
+    """Return docs/reference/messages.md."""
+    return _MESSAGES + "".join(f"\n{_section(kind)}" for kind in get_args(AnyMessage))
+
+
+def _section(kind: type[Message]) -> str:
+    golden = (GOLDEN / f"{kind.__name__}.json").read_text()
+    message = Codec.decode(golden.encode())
+    exchange, key = address(message)
+    signed = ", signed" if issubclass(kind, SIGNED) else ""
+    lines = [
+        f"## {kind.__name__}",
+        "",
+        f"`{kind_of(message)}` by `{exchange}`, such as with the key `{key}`{signed}.",
+        "",
+    ]
+    lines += [_text(kind), "", "| field | type | if left out |", "|---|---|---|"]
+    lines += list(_rows(kind))
+    lines += ["", "```json", json.dumps(json.loads(golden)), "```", ""]
+    return "\n".join(lines)
+
+
+def _text(kind: type[Message]) -> str:
+    return inspect.cleandoc(kind.__doc__ or "")
+
+
+def _rows(kind: type[Message]) -> Iterator[str]:
+    shared = {field.name for field in msgspec.structs.fields(Message)}
+    for field in msgspec.structs.fields(kind):
+        if field.name not in shared:
+            yield f"| `{field.name}` | {_type(field.type)} | {_default(field)} |"
+
+
+def _type(annotation: Any) -> str:
+    """Return a type in the words of the JSON that it becomes."""
+    origin, inner = typing.get_origin(annotation), get_args(annotation)
+    if origin is typing.Literal:
+        return " ".join(f"`{choice}`" for choice in inner)
+    if origin in (list, tuple):
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"map to {_type(inner[1])}"
+    if inner:
+        return " or ".join(_type(one) for one in inner)
+    words = {str: "text", float: "number", int: "whole number", bool: "true or false", type(None): "null", Any: "any"}
+    return words.get(annotation) or re.sub(r"^.*\.", "", getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "needed"
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+_EMITTERS = """# Emitters
+
+<!-- made by `make docs` from the emitters' own schemas: do not edit -->
+
+What observes a host: the settings of each emitter (under `emitters`, beside `use`), its streams, and the fields of
+their records. A field that cannot be had on a host is left out of its records, never zero. Every record has `time`.
+`exhaust try EMITTER` shows the records of one on this host.
+"""
+
+
+def emitters() -> str:
+    """Return docs/reference/emitters.md."""
+    return _EMITTERS + "".join(f"\n{_emitter(emitter)}" for _, emitter in sorted(CATALOGUE.emitters.items()))
+
+
+def _emitter(emitter: Emitter[Any]) -> str:
+    lines = [f"## {emitter.name}", "", _text(emitter.settings), "", "| setting | if left out |", "|---|---|"]
+    lines += [f"| `{field.encode_name}` | {_default(field)} |" for field in msgspec.structs.fields(emitter.settings)]
+    for stream, fields in emitter.streams.items():
+        lines += ["", f"### {emitter.name}.{stream}", "", "| field | type | meaning |", "|---|---|---|"]
+        lines += [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in map(_described, fields.items())]
+    return "\n".join([*lines, ""])
+
+
+def _described(field: tuple[str, str]) -> tuple[str, tuple[str, str]]:
+    kind, _, text = field[1].partition(": ")
+    return field[0], (kind, text)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"reference/messages.md": messages, "reference/emitters.md": emitters}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, make in PAGES.items():
+        path = Path(__file__).parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(make())
+
+
+if __name__ == "__main__":
+    main()
