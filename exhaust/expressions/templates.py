@@ -12,6 +12,7 @@ from exhaust.expressions.tokens import LONGEST, scan
 from exhaust.expressions.values import TEXT_LIMIT, Unknown, Value
 
 _OPEN: Final = "${{"
+_CLOSE: Final = "}}"
 _PARTS: Final = 100
 
 
@@ -30,6 +31,17 @@ class Template:
     @property
     def expressions(self) -> tuple[Expression, ...]:
         return tuple(part for part in self.parts if isinstance(part, Expression))
+
+    @property
+    def placed(self) -> Iterator[tuple[int, Expression]]:
+        """Each expression with how many characters stand before it: what its columns lack to count within the text."""
+        position = 0
+        for part in self.parts:
+            if isinstance(part, Expression):
+                yield position + len(_OPEN), part
+                position += len(_OPEN) + len(part.source) + len(_CLOSE)
+            else:
+                position += len(part)
 
     @property
     def variables(self) -> frozenset[str]:
@@ -78,7 +90,7 @@ def _parts(text: str, names: Sequence[str]) -> Iterator[str | Expression]:
             yield compile_expression(text[begin:end], names)
         except ExpressionError as error:
             raise error.moved(begin) from None
-        position = end + 2
+        position = end + len(_CLOSE)
     if position < len(text):
         yield text[position:]
 
@@ -87,7 +99,7 @@ def _end(text: str, begin: int) -> int:
     """Where the `}}` is that closes the expression: not one within a string, nor one that closes maps."""
     depth = 0
     for token in scan(text[: begin + LONGEST + 2], begin):
-        if token.text == "}" and depth == 0 and text.startswith("}}", token.column - 1):
+        if token.text == "}" and depth == 0 and text.startswith(_CLOSE, token.column - 1):
             return token.column - 1
         if token.kind == "sign":
             depth += (token.text == "{") - (token.text == "}")

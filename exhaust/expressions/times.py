@@ -39,7 +39,10 @@ def parse_timestamp(text: str) -> Timestamp:
     return Timestamp(nanoseconds)
 
 
-def format_timestamp(timestamp: Timestamp) -> str:
+def format_timestamp(timestamp: Timestamp) -> str | Unknown:
+    """Return it as RFC 3339 has it, with the fraction of a second that it has; unknown outside the years 1 to 9999."""
+    if not TIMESTAMP_MIN <= timestamp <= TIMESTAMP_MAX:
+        return Unknown("the timestamp is outside the years 1 to 9999")
     seconds, nanoseconds = divmod(int(timestamp), SECOND)
     moment = _EPOCH + timedelta(seconds=seconds)
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""

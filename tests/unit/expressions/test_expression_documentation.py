@@ -9,6 +9,7 @@ import pytest
 
 from exhaust.expressions import ExpressionError, Unknown, compile_expression, to_json
 from exhaust.expressions.functions import FUNCTIONS
+from tests.unit.expressions.service_shapes import said
 
 PAGE = (Path(__file__).parents[3] / "docs" / "expressions.md").read_text()
 
@@ -49,3 +50,13 @@ def test_every_function_is_documented() -> None:
     section = PAGE.split("\n## Functions\n")[1].split("\n## ")[0]
     documented = set(re.findall(r"((?:math\.)?\w+)\(", section))
     assert set(FUNCTIONS) | {"has"} <= documented
+
+
+def faults() -> list[list[str]]:
+    rows = PAGE.split("\n## Checked before it runs\n")[1].split("|---|---|\n")[1].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+@pytest.mark.parametrize(("expression", "fault"), faults())
+def test_fault_is_as_documented(expression: str, fault: str) -> None:
+    assert [told.partition(": ")[2] for told in said(expression.strip("`"))] == [fault]
