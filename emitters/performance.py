@@ -1,141 +1,87 @@
-"""How busy this host is as a whole: processors, load, memory, swap and processes, read from /proc."""
+"""How busy this host is: as a whole, its file systems, its network interfaces, and its busiest processes."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Annotated, Any, NamedTuple, Self
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
+from emitters.filesystems import FILESYSTEM, Asking, Filesystems
+from emitters.interfaces import NETWORK, Interfaces
+from emitters.processes import PROCESS, Processes
+from emitters.system import SYSTEM, System
+from emitters.told import Told
 from exhaust.clock import Clock
 from exhaust.plugins import Emitter, Fields, Record, Settings
 from exhaust.settings import Duration
 
-_MOST_BYTES = 1 << 18  # the interrupts alone take several KiB of /proc/stat on large machines
+_PATIENCE = 1.0  # at most, and never so long that the next beat would be late
 
-# What is told "since the last record" is not in the first one.
-SYSTEM: Fields = {
-    "cpu_percent": "double: share of all processors' time spent working since the last record, percent",
-    "cpu_iowait_percent": "double: share of that time spent idle while input or output was pending, percent",
-    "cpu_steal_percent": "double: share of that time that the hypervisor gave to others, percent",
-    "load1": "double: tasks that ran or waited for a processor or a disk, mean over 1 minute",
-    "load5": "double: the same over 5 minutes",
-    "load15": "double: the same over 15 minutes",
-    "memory_total_bytes": "int: memory of the host, bytes",
-    "memory_available_bytes": "int: memory that programs can have without swapping, by the kernel's estimate, bytes",
-    "memory_used_percent": "double: share of the memory that is not available, percent",
-    "swap_total_bytes": "int: swap space of the host, bytes",
-    "swap_used_percent": "double: share of the swap space in use, percent (0 where there is none)",
-    "processes": "int: processes that exist, kernel threads included",
-    "processes_running": "int: tasks that run or wait for a processor now",
-    "processes_blocked": "int: tasks that wait for input or output now",
-    "context_switches_per_second": "double: switches between tasks since the last record, per second",
-    "forks_per_second": "double: tasks created since the last record, per second",
+StreamName = Literal["system", "filesystem", "network", "process"]
+Patterns = tuple[Annotated[str, msgspec.Meta(min_length=1)], ...]
+
+STREAMS: Mapping[str, Fields] = {
+    "system": SYSTEM,
+    "filesystem": FILESYSTEM,
+    "network": NETWORK,
+    "process": PROCESS,
 }
 
 
 class Performance(Settings, frozen=True):
-    """How often to look."""
+    """How often to look, and at what.
+
+    `process` is on request: it costs more than the others together, since it reads a file of every process, and sends
+    `most` records each time where the others send a handful. `mounts` and `interfaces` are globs of mountpoints and of
+    names (`*` is any text, also with `/`); without any, it is all real file systems, each once, and all interfaces.
+    `state` is the installation's state directory: there it is kept which processes were told of.
+    """
 
     every: Annotated[Duration, msgspec.Meta(ge=0.1)] = 10.0
+    streams: Annotated[tuple[StreamName, ...], msgspec.Meta(min_length=1)] = ("system", "filesystem", "network")
+    mounts: Patterns = ()
+    interfaces: Patterns = ()
+    most: Annotated[int, msgspec.Meta(ge=10, le=500)] = 50
+    state: str = ""
+
+    def __post_init__(self) -> None:
+        for key, stream in (("mounts", "filesystem"), ("interfaces", "network")):
+            if getattr(self, key) and stream not in self.streams:
+                raise ValueError(f"{key!r} belongs to stream {stream!r}, which 'streams' does not name")
 
 
-class Counters(NamedTuple):
-    """What only grows; processors' times are in clock ticks, summed over all of them."""
+class Source(Protocol):
+    """What a stream is made from: at each look, the fields of its records."""
 
-    time: float
-    busy: int
-    iowait: int
-    steal: int
-    total: int
-    switches: int
-    forks: int
+    async def look(self, now: float) -> list[dict[str, Any]]: ...
 
 
-class Proc:
-    """The files of /proc that are read, held open: one system call each time, instead of three."""
-
-    def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            self._files: dict[str, int] = {}
-            for name in ("stat", "meminfo", "loadavg"):
-                self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                opened.callback(os.close, self._files[name])
-            self._opened = opened.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
-
-    def read(self) -> dict[str, bytes]:
-        return {name: os.pread(fd, _MOST_BYTES, 0) for name, fd in self._files.items()}
+def _sources(settings: Performance, clock: Clock, asking: Asking, opened: ExitStack) -> dict[str, Source]:
+    """Open what the streams need. File systems come last: they may take their time."""
+    sources: dict[str, Source] = {}
+    if "system" in settings.streams:
+        sources["system"] = System(opened)
+    if "network" in settings.streams:
+        sources["network"] = Interfaces(settings.interfaces, opened)
+    if "process" in settings.streams:
+        told = Told(Path(settings.state) / "processes.json" if settings.state else None)
+        sources["process"] = Processes(settings.most, told, opened)
+    if "filesystem" in settings.streams:
+        patience = min(_PATIENCE, settings.every / 2)
+        sources["filesystem"] = Filesystems(settings.mounts, asking, clock, patience, opened)
+    return sources
 
 
-def _number(text: bytes, name: bytes) -> int:
-    start = text.index(name) + len(name)
-    return int(text[start : start + 24].split(None, 1)[0])
-
-
-def counters(stat: bytes, now: float) -> Counters:
-    """Read /proc/stat (see proc_stat(5)). What guests used is part of user and nice already."""
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, stat[: stat.index(b"\n")].split()[1:9])
-    busy = user + nice + system + irq + softirq + steal
-    total = busy + idle + iowait
-    return Counters(now, busy, iowait, steal, total, _number(stat, b"\nctxt "), _number(stat, b"\nprocesses "))
-
-
-def levels(files: Mapping[str, bytes], processes: int) -> dict[str, Any]:
-    """Return what can be told from one reading."""
-    stat, meminfo = files["stat"], files["meminfo"]
-    load1, load5, load15 = map(float, files["loadavg"].split()[:3])
-    memory, available = _number(meminfo, b"MemTotal:") * 1024, _number(meminfo, b"MemAvailable:") * 1024
-    swap, swap_free = _number(meminfo, b"SwapTotal:") * 1024, _number(meminfo, b"SwapFree:") * 1024
-    return {
-        "load1": load1,
-        "load5": load5,
-        "load15": load15,
-        "memory_total_bytes": memory,
-        "memory_available_bytes": available,
-        "memory_used_percent": _percent(memory - available, memory),
-        "swap_total_bytes": swap,
-        "swap_used_percent": _percent(swap - swap_free, swap),
-        "processes": processes,
-        "processes_running": _number(stat, b"\nprocs_running "),
-        "processes_blocked": _number(stat, b"\nprocs_blocked "),
-    }
-
-
-def rates(before: Counters | None, after: Counters) -> dict[str, Any]:
-    """Return what can be told from two readings; nothing where no time lies between them, or the clock was set back."""
-    if before is None or after.time <= before.time or after.total <= before.total:
-        return {}
-    seconds, ticks = after.time - before.time, after.total - before.total
-    return {
-        "cpu_percent": _percent(after.busy - before.busy, ticks),
-        # The kernel says itself that this one may decrease.
-        "cpu_iowait_percent": _percent(max(0, after.iowait - before.iowait), ticks),
-        "cpu_steal_percent": _percent(after.steal - before.steal, ticks),
-        "context_switches_per_second": round((after.switches - before.switches) / seconds, 1),
-        "forks_per_second": round((after.forks - before.forks) / seconds, 1),
-    }
-
-
-def _percent(part: int, whole: int) -> float:
-    return round(100.0 * part / whole, 2) if whole else 0.0
-
-
-async def emit(settings: Performance, clock: Clock) -> AsyncIterator[Record]:
-    with Proc() as proc:
-        before: Counters | None = None
+async def emit(settings: Performance, clock: Clock, *, asking: Asking) -> AsyncIterator[Record]:
+    with ExitStack() as opened:
+        sources = _sources(settings, clock, asking, opened)
         async for now in clock.every(settings.every):
-            files = proc.read()
-            after = counters(files["stat"], now)
-            processes = sum(name.isdigit() for name in os.listdir("/proc"))  # noqa: PTH208  ten times cheaper than Path
-            yield Record(now, levels(files, processes) | rates(before, after))
-            before = after
+            for stream, source in sources.items():
+                for fields in await source.look(now):
+                    yield Record(now, fields, stream)
 
 
-EMITTER = Emitter("performance", Performance, emit, streams={"system": SYSTEM})
+EMITTER = Emitter("performance", Performance, partial(emit, asking=Asking(os.statvfs)), STREAMS)

@@ -78,7 +78,11 @@ class Emitters:
         self._spool = spool or Spool(store, station.broker, station.host)
         self._observers = list(_named(emitters))
         now = self._clock.now()
-        self._lanes = {(emitter.name, stream): _Lane(now) for emitter, _ in emitters for stream in emitter.streams}
+        self._lanes = {
+            (emitter.name, stream): _Lane(now)
+            for emitter, settings in emitters
+            for stream in getattr(settings, "streams", emitter.streams)
+        }
         self._waiting = asyncio.Event()
 
     async def run(self, until: asyncio.Event) -> None:

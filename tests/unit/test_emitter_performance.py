@@ -1,12 +1,21 @@
-"""What is read from /proc, from recorded text and from this host."""
+"""What is told of the host as a whole, from recorded text and from this host; and which streams are asked for."""
 
+import os
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import cast
 
-from emitters.performance import SYSTEM, Performance, Proc, counters, emit, levels, rates
-from exhaust.clock import VirtualClock
+import pytest
+
+from emitters.filesystems import Asking
+from emitters.interfaces import NETWORK
+from emitters.performance import EMITTER, STREAMS, Performance, StreamName, emit
+from emitters.system import SYSTEM, System, counters, levels, rates
+from exhaust.binding import bind
+from exhaust.clock import Clock, VirtualClock
+from exhaust.document import compose
 from exhaust.plugins import Record
+from exhaust.settings import INVALID, Context
 
 STAT = b"""cpu  1000 10 300 5000 200 5 45 40 7 0
 cpu0 1000 10 300 5000 200 5 45 40 7 0
@@ -22,6 +31,18 @@ LATER = STAT.replace(b"cpu  1000 10 300 5000 200 5 45 40", b"cpu  1050 10 310 51
     b"871236", b"872236"
 )
 MEMINFO = b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable:    250 kB\nSwapTotal:   400 kB\nSwapFree:  100 kB\n"
+
+
+def observed(settings: Performance, clock: Clock) -> AsyncGenerator[Record]:
+    return cast("AsyncGenerator[Record]", emit(settings, clock, asking=Asking(os.statvfs)))
+
+
+def faults_of(text: str) -> list[str]:
+    document, faults = compose(text.encode(), "s.yaml")
+    assert document is not None
+    bound = bind(document, Performance, "", faults, Context())
+    assert (bound is INVALID) == bool(faults)
+    return [str(fault) for fault in faults]
 
 
 def test_rates_are_shares_of_all_processors_time_and_counts_by_the_second() -> None:
@@ -56,21 +77,70 @@ def test_levels_are_bytes_and_percent() -> None:
     }
 
 
-def test_the_files_of_this_host_are_read_whole() -> None:
-    with Proc() as proc:
-        files = proc.read()
-    assert counters(files["stat"], 1.0).switches > 0
-    assert b"SwapFree:" in files["meminfo"]
+async def test_the_files_of_this_host_are_read_whole() -> None:
+    with ExitStack() as opened:
+        (record,) = await System(opened).look(1.0)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert record["memory_total_bytes"] == pages
+    assert record["processes"] > 0
 
 
 async def test_a_record_every_beat_has_exactly_the_documented_fields() -> None:
     clock = VirtualClock()
-    async with aclosing(cast("AsyncGenerator[Record]", emit(Performance(every=1.0), clock))) as records:
+    async with aclosing(observed(Performance(every=1.0, streams=("system",)), clock)) as records:
         first = await anext(records)
-        assert first.time == clock.now()
+        assert (first.time, first.stream) == (clock.now(), "system")
         assert set(first.fields) < set(SYSTEM)
         second: Record | None = None
         while second is None or len(second.fields) < len(SYSTEM):  # until the processors' ticks have moved on
             clock.advance(1.0)
             second = await anext(records)
         assert set(second.fields) == set(SYSTEM)
+
+
+async def test_each_stream_that_is_asked_for_has_a_record_at_a_beat_and_no_other() -> None:
+    assert set(EMITTER.streams) == {"system", "filesystem", "network", "process"}
+    asked: tuple[tuple[StreamName, ...], ...] = ("system", "filesystem", "network"), ("network", "process")
+    for streams in asked:
+        clock, found = VirtualClock(), set()
+        async with aclosing(observed(Performance(every=1.0, streams=streams), clock)) as records:
+            async for record in records:
+                found.add(record.stream)
+                assert record.time == clock.now()
+                assert set(record.fields) <= set(STREAMS[record.stream])
+                if found == set(streams):
+                    break
+
+
+async def test_the_second_beat_comes_after_the_first_has_told_all() -> None:
+    clock = VirtualClock()
+    async with aclosing(observed(Performance(every=1.0, streams=("network",), interfaces=("lo",)), clock)) as records:
+        first = await anext(records)
+        clock.advance(1.0)
+        second = await anext(records)
+    assert set(first.fields) == {name for name in NETWORK if not name.endswith("_per_second")}
+    assert (second.time, set(second.fields)) == (clock.now(), set(NETWORK))
+
+
+def test_streams_and_filters_are_taken_and_processes_are_on_request() -> None:
+    text = (
+        'every: 1s\nstreams: [process, filesystem, network]\nmounts: [/, "/srv/*"]\ninterfaces: ["eth*"]\nmost: 100\n'
+    )
+    assert faults_of(text) == []
+    assert "process" not in Performance().streams
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("streams: [sytem]", "got 'sytem', did you mean 'system'? (at streams[0])"),
+        ("streams: []", "expected a length of at least 1"),
+        ("most: 501", "expected at most 500"),
+        (
+            "{streams: [system], mounts: [/]}",
+            "'mounts' belongs to stream 'filesystem', which 'streams' does not name",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(text: str, fault: str) -> None:
+    assert fault in faults_of(text)[0]
