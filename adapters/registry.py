@@ -3,7 +3,8 @@
 from typing import Any
 
 from adapters.agent import AGENT
+from adapters.ansible import ANSIBLE
 from adapters.notify import NOTIFY
 from exhaust.plugins import Adapter
 
-ADAPTERS: dict[str, Adapter[Any]] = {plugin.name: plugin for plugin in (AGENT, NOTIFY)}
+ADAPTERS: dict[str, Adapter[Any]] = {plugin.name: plugin for plugin in (AGENT, ANSIBLE, NOTIFY)}

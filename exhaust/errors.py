@@ -11,10 +11,11 @@ ExhaustError
 │   └── UncertainError     no confirm in time: it may have arrived, send again with the same id
 ├── MessageError           a body that cannot be handled: dead-lettered with its reason
 │   └── ForgeryError       its signature, signer or audience is wrong
-└── AdapterError           an adapter could not do a task; `retry` says whether trying again may help
+└── AdapterError           an adapter could not do a task; it says whether trying again may help
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ExhaustError(Exception):
@@ -66,8 +67,13 @@ class ForgeryError(MessageError):
 
 
 class AdapterError(ExhaustError):
-    """What an adapter was asked to do did not happen."""
+    """What an adapter was asked to do did not happen, or where `known` is false, nobody can know whether it did.
 
-    def __init__(self, text: str, *, retry: bool = False) -> None:
+    `retry` says whether trying again may help; `output` is plain data that is kept with the task.
+    """
+
+    def __init__(self, text: str, *, retry: bool = False, known: bool = True, output: Any = None) -> None:
         super().__init__(text)
         self.retry = retry
+        self.known = known
+        self.output = output

@@ -24,6 +24,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 S = TypeVar("S", bound=Settings)
 
+
+def nothing() -> str:
+    """What is missing for most plug-ins to work on this host."""
+    return ""
+
+
 Fields = Mapping[str, str]
 """A stream's schema: field name to `type: what it means, with its unit`."""
 
@@ -43,12 +49,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Emitter(Generic[S]):
-    """An observer: `emit` yields records until it is closed; it knows neither broker nor host nor life-cycle."""
+    """An observer: `emit` yields records until it is closed; it knows neither broker nor host nor life-cycle.
+
+    Where the settings have a key `streams`, it sends only those. `missing` says what keeps it from working on this
+    host, if anything does.
+    """
 
     name: str
     settings: type[S]
     emit: Callable[[S, Clock], AsyncIterator[Record]]
     streams: Mapping[str, Fields]
+    missing: Callable[[], str] = nothing
 
 
 class Inferring(Settings, frozen=True, kw_only=True):
@@ -105,6 +116,7 @@ class Analyzer(Generic[S]):
     name: str
     settings: type[S]
     make: Callable[[S, Mapping[str, Any]], Method]
+    missing: Callable[[], str] = nothing
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,16 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Done:
+    """How a task went; `retry` says whether trying again may help, `known` whether its end is known at all."""
+
+    output: Any = None
+    error: str | None = None
+    retry: bool = False
+    known: bool = True
+
+
+@dataclass(frozen=True)
 class Adapter(Generic[S]):
     """What reaches a target. `act` does a task and returns its output, or raises AdapterError.
 
@@ -134,6 +156,7 @@ class Adapter(Generic[S]):
     actions: Mapping[str, type[Settings]]
     mutates: bool
     act: Callable[[S, Task], Awaitable[Any]] | None = None
+    missing: Callable[[], str] = nothing
 
 
 class ActionError(ExhaustError):
@@ -162,9 +185,12 @@ class Limits(Settings, frozen=True, kw_only=True):
 
 
 class Services(Protocol):
-    """The services that the helper keeps. Each method raises ActionError for one that it does not know."""
+    """The services that the helper reaches, each through who keeps it.
 
-    def pid(self, name: str) -> int | None:
+    Each method raises ActionError for a service that it does not know, or whose keeper does not do it or answer.
+    """
+
+    async def pid(self, name: str) -> int | None:
         """Return the pid of the service's process, None while it is down."""
 
     async def start(self, name: str) -> int:
@@ -175,6 +201,9 @@ class Services(Protocol):
 
     async def restart(self, name: str, patience: float, *, kill: bool) -> tuple[int, int | None]:
         """Stop it if it runs, then start it; return the new pid and the one before."""
+
+    async def reload(self, name: str) -> int:
+        """Send its process SIGHUP, which that must handle and live on after; return its pid."""
 
 
 class Finished(Protocol):
@@ -208,7 +237,8 @@ class Action(Generic[S]):
 
     It is cut off (cancelled) at the command's time-out, and never called twice for one key. `look` is called just
     before; if the helper dies in the middle, `probe` is given what `look` returned and says what became of the act,
-    or None where nobody can know. `idempotent` means that a retry after an unknown end is harmless.
+    or None where nobody can know; either may be a coroutine function. `idempotent` means that a retry after an unknown
+    end is harmless.
     """
 
     name: str
@@ -217,4 +247,5 @@ class Action(Generic[S]):
     limits: type[Limits] = Limits
     idempotent: bool = False
     look: Callable[[S, Tools], Any] | None = None
-    probe: Callable[[S, Any, Tools], Outcome | None] | None = None
+    probe: Callable[[S, Any, Tools], Awaitable[Outcome | None] | Outcome | None] | None = None
+    missing: Callable[[], str] = nothing

@@ -79,7 +79,8 @@ class Conductor:
         run = self._runs.get(task.execution)
         if run is None or self._task_of(run, task.key) is None:
             return
-        state: ExecutionState = "succeeded" if outcome.error is None else "failed"
+        ended: ExecutionState = "failed" if outcome.known else "indeterminate"
+        state: ExecutionState = "succeeded" if outcome.error is None else ended
         how = {"output": outcome.output, "error": outcome.error, "retry": outcome.retry}
         yield from self._course.finish(run, task.name, state, now, (), **how)
         yield from self._go_on(run, now, ())

@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from exhaust.expressions.values import TIMESTAMP_MAX, TIMESTAMP_MIN
 from orchestrator.workflows import Input, InputType
 
 _MISSING = object()
+_PROCESS = re.compile(r"[0-9]+@[0-9]+")
 
 
 class InputError(ValueError):
@@ -42,6 +44,14 @@ def _bool(value: Any) -> bool:
 def _path(value: Any) -> str:
     text = _text(value)
     if not text.startswith("/") or ".." in text.split("/"):
+        raise ValueError(value)
+    return text
+
+
+def _process(value: Any) -> str:
+    """PID@START, START being field 22 of /proc/PID/stat; the agent compares both before it acts."""
+    text = _text(value)
+    if not _PROCESS.fullmatch(text):
         raise ValueError(value)
     return text
 
@@ -82,6 +92,7 @@ _PARSERS: dict[InputType, Callable[[Any], Any]] = {
     "timestamp": _timestamp,
     "ip": lambda value: str(ipaddress.ip_address(_text(value))),
     "path": _path,
+    "process": _process,
     "list": _list,
     "map": _map,
 }

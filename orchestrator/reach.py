@@ -26,15 +26,6 @@ class Doing:
     task: Task
 
 
-@dataclass(frozen=True)
-class Done:
-    """How that went; `retry` says whether trying again may help."""
-
-    output: Any = None
-    error: str | None = None
-    retry: bool = False
-
-
 class Unsayable(Exception):  # noqa: N818  not an error of ours: the task cannot be put into words, and fails
     """Why a task can be neither commanded nor done."""
 
@@ -73,10 +64,12 @@ class Reach:
             raise Unsayable(f"no adapter is called '{name}'")
         params, host = self._rendered(run, spec, now)
         key = effect_key(run.id, spec.name, run.task(spec.name).attempt)
+        if adapter.mutates and host is not None and not self._hosts(host)["known"]:
+            raise Unsayable(f"host '{host}' is not in the inventory")
         if adapter.act is not None:
             return Perform(Doing(name, Task(run.id, spec.name, spec.do, params, host, key, now, spec.timeout)))
-        if host is None or not self._hosts(host)["known"]:
-            raise Unsayable(f"host '{host}' is not in the inventory")
+        if host is None:
+            raise Unsayable("a command needs a host")
         return self._command(run, spec, host, params, key, now)
 
     def _adapter(self, run: Run, spec: TaskSpec) -> tuple[str, Adapter[Any] | None]:

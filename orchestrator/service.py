@@ -7,7 +7,7 @@ from typing import Any
 
 from exhaust.errors import AdapterError
 from exhaust.language import Defined
-from exhaust.plugins import Adapter, Settings
+from exhaust.plugins import Adapter, Done, Settings
 from exhaust.routing import QUEUES
 from exhaust.service import Station
 from exhaust.signing import Verifier, fingerprint
@@ -16,7 +16,7 @@ from exhaust.wire import unpack
 from exhaust.worker import Worker
 from orchestrator.conductor import Conductor
 from orchestrator.journal import Journal
-from orchestrator.reach import Doing, Done, Hosts, Reach
+from orchestrator.reach import Doing, Hosts, Reach
 from orchestrator.workflows import Workflow
 
 Adapters = Mapping[str, tuple[Adapter[Any], Settings]]
@@ -57,7 +57,10 @@ def service(
 
 
 async def perform(adapters: Adapters, doing: Doing) -> Done:
-    """Have an adapter do a task; whatever it raises is the task's failure, not the service's."""
+    """Have an adapter do a task; whatever it raises is the task's failure, not the service's.
+
+    Where the time is over, what mutates may have had its effect: that is not known, and not tried again.
+    """
     plugin, settings = adapters[doing.adapter]
     if plugin.act is None:
         return Done(error=f"'{doing.adapter}' does nothing itself")
@@ -65,8 +68,9 @@ async def perform(adapters: Adapters, doing: Doing) -> Done:
         async with asyncio.timeout(doing.task.timeout):
             return Done(output=await plugin.act(settings, doing.task))
     except TimeoutError:
-        return Done(error=f"no answer within {doing.task.timeout:g} s", retry=True)
+        again = not plugin.mutates
+        return Done(error=f"no answer within {doing.task.timeout:g} s", retry=again, known=again)
     except AdapterError as exc:
-        return Done(error=str(exc), retry=exc.retry)
+        return Done(output=exc.output, error=str(exc), retry=exc.retry, known=exc.known)
     except Exception as exc:  # noqa: BLE001  the one place: a plug-in must not stop the others
         return Done(error=f"{type(exc).__name__}: {exc}", retry=False)

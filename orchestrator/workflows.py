@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from exhaust.language import WORKFLOW, VerifyCondition, WorkflowText, WorkflowValues, no_values
+from exhaust.nodes import child
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
 
@@ -107,15 +108,30 @@ class Workflow(Settings, frozen=True, kw_only=True):
     verify: Verify = Verify()
     on_failure: list[TaskSpec | Parallel] = []
 
-    def __post_init__(self) -> None:
-        for name, spec in self.inputs.items():
-            if "process" in (spec, getattr(spec, "type", "")):
-                raise ValueError(f"the type 'process' of input {name!r} is not built yet")
-
     @property
     def required(self) -> list[str]:
         """The inputs that a run must be given."""
         return [name for name, spec in self.inputs.items() if not isinstance(spec, Input) or spec.default is None]
+
+    @property
+    def types(self) -> dict[str, InputType]:
+        """The inputs' types by name."""
+        return {name: spec.type if isinstance(spec, Input) else spec for name, spec in self.inputs.items()}
+
+    def misfit(self, name: str, value: Any) -> str | None:
+        """Say why a run would refuse this value of an input, None if it would take it."""
+        return _misfit(name, self.inputs[name], value)
+
+    def misfits(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the inputs' own values, after its path in the file."""
+        for name, spec in self.inputs.items():
+            if not isinstance(spec, Input):
+                continue
+            place, any_one = child(child(path, "inputs"), name), Input(type=spec.type)
+            found = [(f"{place}.one_of[{n}]", _misfit(name, any_one, item)) for n, item in enumerate(spec.one_of or ())]
+            if not any(what for _, what in found) and spec.default is not None:
+                found.append((f"{place}.default", self.misfit(name, spec.default)))
+            yield from ((at, what) for at, what in found if what)
 
     def placed(self, path: str) -> Iterator[tuple[str, TaskSpec]]:
         """Yield every task with its path in the file."""
@@ -131,6 +147,16 @@ class Workflow(Settings, frozen=True, kw_only=True):
     def longest(self) -> float:
         """Seconds from start to deadline."""
         return self.timeout + self.verify.settle + self.verify.within + self.verify.hold
+
+
+def _misfit(name: str, spec: InputType | Input, value: Any) -> str | None:
+    from orchestrator import inputs  # it is made of our types, so that it cannot be imported before they are
+
+    try:
+        inputs.parse_inputs({name: spec}, {name: value})
+    except inputs.InputError as exc:
+        return str(exc)
+    return None
 
 
 def steps(part: list[TaskSpec | Parallel]) -> list[list[TaskSpec]]:

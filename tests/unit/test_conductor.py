@@ -8,7 +8,7 @@ import pytest
 
 from exhaust.ids import effect_key
 from exhaust.messages import Command, ExecutionEvent, Watch
-from orchestrator.reach import Done
+from exhaust.plugins import Done
 from tests.conducting import CAUSE, RESTART, TELL, Rig
 from tests.harness import HOST, NOW
 
@@ -325,3 +325,12 @@ def test_a_run_without_cause_or_condition_ends_unverified(tmp_path: Path) -> Non
     rig.activate(None)
     rig.harness.answer()
     assert rig.end() == ("succeeded", "unknown", None)
+
+
+def test_what_an_adapter_cannot_know_is_indeterminate_and_not_tried_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, tasks=TELL.replace("with", "retry: {attempts: 3}, with"))
+    rig.activate()
+    rig.harness.finish(Done(error="begun before, and its end is unknown", known=False, output={"rc": None}))
+    rig.harness.advance(100)
+    assert rig.tasks()[-1][1:] == ("tell", "indeterminate")
+    assert rig.end()[0] == "indeterminate"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exhaust.messages import TERMINAL, Codec, Command, ExecutionEvent
-from orchestrator.reach import Done
+from exhaust.plugins import Done
 from tests.conducting import CAUSE, RESTART, TELL, Rig
 from tests.harness import NOW
 
