@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from activator.answers import Answers, Candidate, identity, render, run_of
-from activator.guards import Question, Refusal, Run, ask
+from activator.guards import Question, Refusal, Run, ask, closes_until
 from activator.rules import NOTICE, Rule
 from activator.triggers import Triggers
 from exhaust.halts import Halts
@@ -203,6 +203,12 @@ class Activator:
         """Answer a candidate; a decision is made only where the answer is another than before."""
         question = self._question(candidate, now)
         if question is None or self._settled(candidate, question):
+            return
+        until = closes_until(question)
+        if now < until:
+            candidate.again = until
+            self._remind(key, candidate)
+            yield Keep(key, candidate)
             return
         refusals = ask(question)
         again = min((refusal.until for refusal in refusals), default=math.inf)

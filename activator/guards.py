@@ -106,14 +106,6 @@ def _stale(question: Question) -> Iterator[Refusal]:
         yield Refusal(Reason("stale", question.fact.valid_until, f"valid at {question.now}"))
 
 
-def _grace(question: Question) -> Iterator[Refusal]:
-    """A fault that has just been found gone: its fact closes by another queue, and may not have arrived yet."""
-    for run in question.own_runs:
-        if run.episode == question.fact.episode and run.verdict == "recovered" and question.now < _end(run) + GRACE:
-            have = f"recovered {round(question.now - _end(run), 3)} s ago"
-            yield Refusal(Reason("grace", have, f"{GRACE:g} s for the fact to close"), _end(run) + GRACE)
-
-
 def _attempts(question: Question) -> Iterator[Refusal]:
     guard = question.rule.guard
     if question.rung.run is None:
@@ -184,12 +176,17 @@ GUARDS: tuple[Callable[[Question], Iterator[Refusal]], ...] = (
     _when,
     _halt,
     _stale,
-    _grace,
     _attempts,
     _cooldown,
     _concurrent,
     _mode,
 )
+
+
+def closes_until(question: Question) -> float:
+    """Return until when the fact of a fault that was found gone may take to close: it comes by another queue."""
+    recovered = (run for run in question.own_runs if run.episode == question.fact.episode)
+    return max((_end(run) + GRACE for run in recovered if run.verdict == "recovered"), default=-math.inf)
 
 
 def ask(question: Question) -> list[Refusal]:

@@ -223,7 +223,17 @@ def test_a_fault_that_was_just_found_gone_is_given_a_moment_to_close(tmp_path: P
     rig = Rig(tmp_path, "guard: {cooldown: 0s}")
     fact = rig.open()
     rig.end("recovered")
-    assert rig.told[-1][1:] == ("refused", ["grace"])
     rig.close(fact)
     rig.harness.advance(5)
+    assert [outcome for _, outcome, _ in rig.told] == ["fired"]
+
+
+def test_one_that_does_not_close_after_it_was_found_gone_is_judged_anew(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "guard: {cooldown: 0s, attempts: 2}")
+    rig.open()
+    rig.end("recovered")
+    rig.harness.restart()
+    rig.harness.advance(0.9)
     assert len(rig.of(Activation)) == 1
+    rig.harness.advance(0.2)
+    assert len(rig.of(Activation)) == 2
