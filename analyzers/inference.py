@@ -185,6 +185,8 @@ class Inference:
         key = series_key(analysis.name, seen.host["name"], labels)
         series = self._series.get(key) or self._series.setdefault(key, Series(seen.host["name"], labels))
         silence = analysis.method.silence
+        if seen.received < series.heard:
+            series.begin_anew()
         if seen.time < series.newest:
             self.counts["late"] += 1
             return

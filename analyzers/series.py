@@ -48,6 +48,10 @@ class Series(msgspec.Struct):
     seen: list[Seen] = []
     stream: str = ""
 
+    def begin_anew(self) -> None:
+        """Our own clock was set back: what is newer than now would make all that comes late."""
+        self.newest, self.opening, self.clearing = 0.0, None, None
+
     def take(self, judgement: Judgement, time: float, settings: Inferring) -> Literal["opens", "closes"] | None:
         """Move on by one record that is not late; say whether the fact opens or closes with it."""
         if judgement.opens:

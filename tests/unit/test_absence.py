@@ -46,8 +46,8 @@ def test_what_was_never_heard_of_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_silence_of_a_source_that_is_gone_says_nothing(tmp_path: Path) -> None:
-    harness = rig(tmp_path, on="service.state")
-    harness.batch("service.state", {"job": "db"})
+    harness = rig(tmp_path, on="service.state", by="[service]")
+    harness.batch("service.state", {"service": "db"})
     harness.advance(600)
     assert told(harness) == []
     harness.batch("service.state")
@@ -56,8 +56,8 @@ def test_silence_of_a_source_that_is_gone_says_nothing(tmp_path: Path) -> None:
 
 
 def test_signs_of_life_do_not_end_it_and_their_end_lets_it_expire(tmp_path: Path) -> None:
-    harness = rig(tmp_path, on="service.state")
-    harness.batch("service.state", {"job": "db"})
+    harness = rig(tmp_path, on="service.state", by="[service]")
+    harness.batch("service.state", {"service": "db"})
     for _ in range(20):
         harness.advance(10)
         harness.batch("service.state")

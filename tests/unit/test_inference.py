@@ -9,12 +9,12 @@ import pytest
 from exhaust.messages import Fact
 from tests.harness import HOST, NOW, Harness
 
-STREAM = "service.state"
+STREAM = "custom.state"
 
 
 def rig(folder: Path, *lines: str, when: str = 'record.state != "running"', by: str = "[service]") -> Harness:
     more = "".join(f"    {line}\n" for line in lines)
-    entry = f"  - use: condition\n    fact: service.down\n    on: service.*\n    when: '{when}'\n    by: {by}\n{more}"
+    entry = f"  - use: condition\n    fact: service.down\n    on: custom.*\n    when: '{when}'\n    by: {by}\n{more}"
     return Harness(folder, f"hosts: [{{name: {HOST}}}]\nanalyzers:\n{entry}")
 
 

@@ -22,8 +22,8 @@ analyzers:
     by: [service]
     severity: critical
     summary: "${{ record.service }} is ${{ record.state }}"
-  - {use: condition, fact: disk.full, on: performance.disk, when: record.used > 90, until: record.used < 70, for: 10s}
-  - {use: condition, fact: login.failed, on: performance.disk, when: record.failed > 8, expires: 40s}
+  - {use: condition, fact: disk.full, on: custom.disk, when: record.used > 90, until: record.used < 70, for: 10s}
+  - {use: condition, fact: login.failed, on: custom.disk, when: record.failed > 8, expires: 40s}
 rules:
   - name: restart
     on: service.down
@@ -43,7 +43,7 @@ workflows:
     verify: {closes: cause, hold: 5s, within: 30s}
   - name: clean
     tasks: [{name: stop, use: agent, do: service.stop, with: {service: cache}, retry: {attempts: 2, delay: 5s}}]
-    verify: {on: performance.disk, when: record.used < 80, samples: 2, within: 60s}
+    verify: {on: custom.disk, when: record.used < 80, samples: 2, within: 60s}
 """
 EVERY = 5.0
 Round = list[tuple[str, str, list[dict[str, Any]]]]
@@ -66,7 +66,7 @@ def recorded(rounds: int, seed: int) -> list[Round]:
             used[host] = min(100.0, max(20.0, used[host] + chance.uniform(-20, 22)))
             disk = {"used": used[host], "failed": chance.randint(0, 9)}
             found[-1].append((host, "service.state", states if chance.random() < 0.9 else []))
-            found[-1].append((host, "performance.disk", [disk] if chance.random() < 0.9 else []))
+            found[-1].append((host, "custom.disk", [disk] if chance.random() < 0.9 else []))
     return found
 
 
