@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import socket
@@ -14,12 +15,12 @@ from typing import Any
 from agents.channel import Reply, digest, encode, frame, peer_uid, read_frame
 from agents.gate import Admitted, Gate, Refusal, untimely
 from agents.journal import Answer, Journal, Started
-from agents.kept import Kept, KeptService
 from agents.output import fitting
 from agents.params import ParamsError, parse
 from agents.policy import frequency
 from agents.program import Ended, run
 from agents.registry import ACTIONS
+from agents.roster import AnyService, Roster
 from exhaust.errors import ForgeryError, MessageError
 from exhaust.messages import Command
 from exhaust.plugins import Action, ActionError, Outcome, Services
@@ -55,7 +56,7 @@ class Helper:
         self,
         station: Station,
         policy: Path | None,
-        services: Sequence[KeptService] = (),
+        services: Sequence[AnyService] = (),
         *,
         actions: Mapping[str, Action[Any]] = ACTIONS,
         agent_uid: int | None = None,
@@ -66,7 +67,8 @@ class Helper:
         self._actions = actions
         self._agent_uid = agent_uid
         self._gate = Gate(station, policy, actions)
-        self._kept = Kept(services, station.state / "services", station.sockets / "service.news")
+        listener = station.sockets / "service.news"
+        self._services = Roster(services, station.state / "services", listener, station.clock.now)
         self._running: dict[str, asyncio.Task[Answer]] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -78,7 +80,7 @@ class Helper:
         self._socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with Store(self._state / "helper.db") as store:
             self._journal = Journal(store)
-            self._take_up()
+            await self._take_up()
             try:
                 async with asyncio.TaskGroup() as self._tasks, self._listening():
                     pruning = self._tasks.create_task(self._prune(), name="prune")
@@ -86,7 +88,7 @@ class Helper:
                     pruning.cancel()
                     await self._finish()
             finally:
-                self._kept.close()
+                self._services.close()
 
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
@@ -95,27 +97,27 @@ class Helper:
             "counts": dict(self.counts),
             "running": len(self._running),
             "policy": self._gate.policy.status(),
-            "services": self._kept.status(),
+            "services": self._services.status(),
             "peers": peers,
             "separation": "none" if os.getuid() in peers else "users" if peers else "unknown",
         }
 
-    def _take_up(self) -> None:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    async def _take_up(self) -> None:
+        boot = _boot()
         interrupted = list(self._journal.open())
-        self._kept.open(rebooted=self._journal.booted(boot), interrupted=bool(interrupted))
+        self._services.open(rebooted=self._journal.booted(boot), interrupted=bool(interrupted))
         self._journal.remember_boot(boot)
         for entry in interrupted:
-            self._journal.finish(self._count(self._settled(entry)))
+            self._journal.finish(self._count(await self._settled(entry)))
 
-    def _settled(self, entry: Started) -> Answer:
+    async def _settled(self, entry: Started) -> Answer:
         """Say what became of an effect that was begun and never finished. It is not begun again."""
         outcome: Outcome | None = None
         action = self._actions.get(entry.action)
-        if action and action.probe:
+        if action and action.probe and entry.looked:
             with contextlib.suppress(ParamsError, ActionError):
-                kit = Kit(self._gate.policy.current().limits.get(entry.action), self._kept)
-                outcome = action.probe(parse(entry.params, action.params), entry.before, kit)
+                kit = Kit(self._gate.policy.current().limits.get(entry.action), self._services)
+                outcome = await _given(action.probe(parse(entry.params, action.params), entry.before, kit))
         if outcome is None:
             return Answer(entry.key, "indeterminate", "interrupted", entry.time)
         now = self._clock.now()
@@ -174,10 +176,8 @@ class Helper:
             return done
         running = self._running.get(command.key)
         if running is None:
-            admitted = self._admit(command)
-            if isinstance(admitted, Refusal):
-                return self._count(Answer(command.key, "refused", admitted.reason, output={"detail": admitted.detail}))
-            running = self._begin(command, admitted)
+            running = self._running[command.key] = self._tasks.create_task(self._do(command), name=command.action)
+            running.add_done_callback(lambda _: self._running.pop(command.key, None))
         return await asyncio.shield(running)
 
     def _admit(self, command: Command) -> Admitted | Refusal:
@@ -189,21 +189,24 @@ class Helper:
                 return Refusal("policy", f"'rate': {admitted.limits.rate} is used up")
         return admitted
 
-    def _begin(self, command: Command, admitted: Admitted) -> asyncio.Task[Answer]:
-        """Journal that the effect begins, which is on disk from here on, and begin it."""
-        kit = Kit(admitted.limits, self._kept)
-        try:
-            before = admitted.action.look(admitted.params, kit) if admitted.action.look else None
-        except ActionError:
-            before = None  # the act will say the same, and be journalled for it
-        started = Started(command.key, command.action, command.params, self._clock.now(), before)
+    async def _do(self, command: Command) -> Answer:
+        """Admit, look, journal that the effect begins, which is on disk from then on, and begin it."""
+        admitted = self._admit(command)
+        before, looked = None, True
+        if isinstance(admitted, Admitted) and admitted.action.look:
+            try:
+                before = await _given(admitted.action.look(admitted.params, Kit(admitted.limits, self._services)))
+            except ActionError:
+                looked = False  # the act will say the same, and be journalled for it
+            admitted = self._admit(command)  # once more: while it looked others may have begun, or the policy changed
+        if isinstance(admitted, Refusal):
+            return self._count(Answer(command.key, "refused", admitted.reason, output={"detail": admitted.detail}))
+        started = Started(command.key, command.action, command.params, self._clock.now(), before, looked)
         self._journal.start(started)
-        task = self._tasks.create_task(self._act(started, admitted, kit, command.timeout), name=command.action)
-        self._running[command.key] = task
-        task.add_done_callback(lambda _: self._running.pop(command.key, None))
-        return task
+        return await self._act(started, admitted, command.timeout)
 
-    async def _act(self, started: Started, admitted: Admitted, kit: Kit, timeout: float) -> Answer:  # noqa: ASYNC109  the command's
+    async def _act(self, started: Started, admitted: Admitted, timeout: float) -> Answer:  # noqa: ASYNC109  the command's
+        kit = Kit(admitted.limits, self._services)
         outcome: Outcome | None = None
         state, reason, output = "succeeded", "", None
         try:
@@ -245,3 +248,12 @@ class Helper:
     async def _prune(self) -> None:
         async for now in self._clock.every(_PRUNE_EVERY):
             self._journal.prune(now)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+async def _given(found: Any) -> Any:
+    """Return what was found, waiting for it where it has to be asked for."""
+    return await found if inspect.isawaitable(found) else found

@@ -12,13 +12,14 @@ KEEP_FOR = 7 * 86400.0
 
 
 class Started(msgspec.Struct, frozen=True):
-    """An effect under way; `before` is what its action saw just before."""
+    """An effect under way; `before` is what its action saw just before, if it `looked` with success."""
 
     key: str
     action: str
     params: dict[str, Any]
     time: float
     before: Any = None
+    looked: bool = True
 
 
 class Answer(msgspec.Struct, frozen=True):

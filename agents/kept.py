@@ -5,12 +5,13 @@ import contextlib
 import os
 import re
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from agents.record import Record, Records
+from agents.reloading import reload
 from exhaust.errors import ConfigurationError
 from exhaust.plugins import ActionError
 from exhaust.processes import Process, ended, find, reap, send, spawn
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,99}")
 _LEFTOVERS_END_WITHIN = 2.0
 
 
-class KeptService(msgspec.Struct, frozen=True):
+class KeptService(msgspec.Struct, frozen=True, tag="kept"):
     """A service as the configuration has it; `argv` names the program by its absolute path."""
 
     name: str
@@ -31,33 +32,14 @@ class KeptService(msgspec.Struct, frozen=True):
     wanted: bool = True
 
 
-class Record(msgspec.Struct, frozen=True):
-    """A service as it is: `started` is field 22 of /proc/PID/stat, `exit` the status, negative for a signal.
-
-    `exit` is None while it runs, and for one that ended unseen or as another's child.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    cwd: str | None
-    env: dict[str, str]
-    wanted: bool
-    pid: int | None = None
-    started: int | None = None
-    exit: int | None = None
-
-
-_record = msgspec.json.Decoder(Record).decode
-
-
 class _Service:
     """One kept service. Its record is written, then announced, at each change."""
 
-    def __init__(self, kept: KeptService, folder: Path, listener: Path) -> None:
+    def __init__(self, kept: KeptService, records: Records) -> None:
         self._kept = kept
-        self._path = folder / f"{kept.name}.json"
-        self._log = folder / f"{kept.name}.log"
-        self._listener = listener
+        self._records = records
+        self._path = records.path(kept.name)
+        self._log = self._path.with_suffix(".log")
         self._pidfd: int | None = None
         self._gone = asyncio.Event()
         self.record = Record(kept.name, kept.argv, kept.cwd, kept.env, kept.wanted)
@@ -76,7 +58,7 @@ class _Service:
 
         `interrupted`: the helper before us died in the middle of something, perhaps between a start and its record.
         """
-        known = self._read()
+        known = self._records.read(self._kept.name)
         if known is not None and not rebooted:
             self.record = known
             if known.pid and known.started and self._watch(Process(known.pid, known.started)):
@@ -133,6 +115,11 @@ class _Service:
             await self._end_leftovers(last.pid)
         return running
 
+    async def reload(self) -> int:
+        """Have the process read its configuration again; return its pid."""
+        pid, record = self.pid, self.record
+        return await reload(record.name, Process(pid, record.started or 0) if pid else None)
+
     def want(self, *, wanted: bool) -> None:
         """Change whether it ought to run."""
         if self.record.wanted != wanted:
@@ -188,44 +175,27 @@ class _Service:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _read(self) -> Record | None:
-        try:
-            return _record(self._path.read_bytes())
-        except (OSError, msgspec.MsgspecError):  # none yet, or cut short by a loss of power
-            return None
-
     def _write(self, **changes: object) -> None:
-        """Tell whoever listens, at once, as the loop's news of a start begins here; then replace the record."""
         self.record = msgspec.structs.replace(self.record, **changes)
-        text = msgspec.json.encode(self.record)
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
-            contextlib.suppress(OSError),
-        ):
-            out.sendto(text, str(self._listener))
-        fresh = self._path.with_suffix(".fresh")
-        fresh.write_bytes(text)
-        fresh.replace(self._path)
+        self._records.write(self.record)
 
 
 class Kept:
-    """All kept services of a host. Opened and closed inside the running loop."""
+    """All kept services of a host, asked only for what is one. Opened and closed inside the running loop."""
 
-    def __init__(self, services: Sequence[KeptService], folder: Path, listener: Path) -> None:
+    def __init__(self, services: Sequence[KeptService], records: Records) -> None:
         wrong = [f"service '{kept.name}' must have an absolute program" for kept in services if not _absolute(kept)]
         wrong += [f"'{kept.name}' cannot be a service's name" for kept in services if not _NAME.fullmatch(kept.name)]
         if wrong:
             raise ConfigurationError(wrong)
         self._known = services
-        self._folder = folder
-        self._listener = listener
+        self._records = records
         self._services: dict[str, _Service] = {}
 
     def open(self, *, rebooted: bool, interrupted: bool) -> None:
         """Adopt and start services; what has died since the last helper is left to the loop."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for kept in self._known:
-            service = _Service(kept, self._folder, self._listener)
+            service = _Service(kept, self._records)
             self._services[kept.name] = service
             service.take_up(rebooted=rebooted, interrupted=interrupted)
 
@@ -233,35 +203,34 @@ class Kept:
         for service in self._services.values():
             service.close()
 
-    def pid(self, name: str) -> int | None:
-        return self._service(name).pid
+    async def pid(self, name: str) -> int | None:
+        return self._services[name].pid
 
     async def start(self, name: str) -> int:
-        service = self._service(name)
+        service = self._services[name]
         async with service.lock:
             service.want(wanted=True)
             return service.pid or service.start()
 
     async def stop(self, name: str, patience: float, *, kill: bool) -> int | None:
-        service = self._service(name)
+        service = self._services[name]
         async with service.lock:
             service.want(wanted=False)  # before it ends, so that nobody takes its end for a fault
             return await service.stop(patience, kill=kill)
 
     async def restart(self, name: str, patience: float, *, kill: bool) -> tuple[int, int | None]:
-        service = self._service(name)
+        service = self._services[name]
         async with service.lock:
             previous = await service.stop(patience, kill=kill)
             return service.start(), previous
 
+    async def reload(self, name: str) -> int:
+        service = self._services[name]
+        async with service.lock:
+            return await service.reload()
+
     def status(self) -> dict[str, object]:
         return {name: {"pid": service.pid, "wanted": service.record.wanted} for name, service in self._services.items()}
-
-    def _service(self, name: str) -> _Service:
-        if name not in self._services:
-            known = ", ".join(sorted(self._services)) or "none"
-            raise ActionError(f"unknown service '{name}': kept ones are {known}")
-        return self._services[name]
 
 
 def _absolute(kept: KeptService) -> bool:

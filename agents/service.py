@@ -1,4 +1,4 @@
-"""Actions on services: `service.start`, `service.stop` and `service.restart`."""
+"""Actions on services: `service.start`, `service.stop`, `service.restart` and `service.reload`."""
 
 from exhaust.plugins import Action, Limits, Outcome, Settings, Tools
 from exhaust.settings import Duration
@@ -18,7 +18,7 @@ class Stop(Named, frozen=True, kw_only=True):
 
 
 class ServiceLimits(Limits, frozen=True, kw_only=True):
-    """`service` lists which services it may be done to; left out, every kept one."""
+    """`service` lists which services it may be done to; left out, every one that is configured."""
 
     service: tuple[str, ...] | None = None
 
@@ -26,12 +26,12 @@ class ServiceLimits(Limits, frozen=True, kw_only=True):
         return "service" if self.service is not None and params.service not in self.service else None
 
 
-def look(params: Named, tools: Tools) -> int | None:
-    return tools.services.pid(params.service)
+async def look(params: Named, tools: Tools) -> int | None:
+    return await tools.services.pid(params.service)
 
 
 async def start(params: Named, tools: Tools) -> Outcome:
-    before = tools.services.pid(params.service)
+    before = await tools.services.pid(params.service)
     pid = await tools.services.start(params.service)
     return Outcome(changed=pid != before, output={"pid": pid})
 
@@ -46,19 +46,23 @@ async def restart(params: Stop, tools: Tools) -> Outcome:
     return Outcome(changed=True, output={"pid": pid, "previous": previous})
 
 
-def probe_start(params: Named, before: int | None, tools: Tools) -> Outcome | None:
-    pid = tools.services.pid(params.service)
+async def reload(params: Named, tools: Tools) -> Outcome:
+    return Outcome(changed=True, output={"pid": await tools.services.reload(params.service)})
+
+
+async def probe_start(params: Named, before: int | None, tools: Tools) -> Outcome | None:
+    pid = await tools.services.pid(params.service)
     return Outcome(changed=pid != before, output={"pid": pid}) if pid is not None else None
 
 
-def probe_stop(params: Stop, before: int | None, tools: Tools) -> Outcome | None:
-    running = tools.services.pid(params.service) is not None
+async def probe_stop(params: Stop, before: int | None, tools: Tools) -> Outcome | None:
+    running = await tools.services.pid(params.service) is not None
     return None if running else Outcome(changed=before is not None, output={"previous": before})
 
 
-def probe_restart(params: Stop, before: int | None, tools: Tools) -> Outcome | None:
-    """A process that was not there before can only have been started by the act: nothing else starts one."""
-    pid = tools.services.pid(params.service)
+async def probe_restart(params: Stop, before: int | None, tools: Tools) -> Outcome | None:
+    """Another process than before is what was asked for, even where it was supervisord that was quicker."""
+    pid = await tools.services.pid(params.service)
     if pid is None or pid == before:
         return None
     return Outcome(changed=True, output={"pid": pid, "previous": before})
@@ -67,3 +71,4 @@ def probe_restart(params: Stop, before: int | None, tools: Tools) -> Outcome | N
 START = Action("service.start", Named, start, limits=ServiceLimits, idempotent=True, look=look, probe=probe_start)
 STOP = Action("service.stop", Stop, stop, limits=ServiceLimits, idempotent=True, look=look, probe=probe_stop)
 RESTART = Action("service.restart", Stop, restart, limits=ServiceLimits, look=look, probe=probe_restart)
+RELOAD = Action("service.reload", Named, reload, limits=ServiceLimits, idempotent=True)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of include/linux/sched.h, in field 9 of /proc/PID/stat
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -54,6 +56,67 @@ def find(pid: int) -> Process | None:
     """Return the process that has this pid now, or None."""
     found = _stat(pid)
     return None if found is None or found[0] in "ZX" else Process(pid, found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose process it is: `name` is what it calls itself, `users` are its real, effective and saved uid (proc(5))."""
+
+    name: str
+    parent: int
+    kernel: bool
+    users: frozenset[int]
+    argv: tuple[str, ...]
+
+
+def identify(pid: int) -> Identity | None:
+    """Return who has this pid now, None if nobody."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        users = _status(f"{pid}")["Uid"].split()[:3]
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    return Identity(
+        os.fsdecode(name),
+        int(fields[1]),
+        bool(int(fields[6]) & _KERNEL_THREAD),
+        frozenset(map(int, users)),
+        tuple(os.fsdecode(argv.rstrip(b"\0")).split("\0")) if argv else (),
+    )
+
+
+def heeds(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process catches a signal, or blocks it so as to read it (signalfd(2), sigwait(3)).
+
+    A thread inside sigwait looks as if it did not block: it is taken to, if another thread is seen to.
+    """
+    bit = number - 1
+    try:
+        if int(_status(f"{pid}")["SigCgt"], 16) >> bit & 1:
+            return True
+        threads = [path.name for path in Path(f"/proc/{pid}/task").iterdir()]
+        blocking = [int(_status(f"{pid}/task/{thread}")["SigBlk"], 16) >> bit & 1 for thread in threads]
+        return any(blocking) and all(
+            blocks or _waits_for_signals(f"{pid}/task/{thread}")
+            for blocks, thread in zip(blocking, threads, strict=True)
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _waits_for_signals(task: str) -> bool:
+    try:
+        return Path(f"/proc/{task}/wchan").read_text().startswith("do_sigtimedwait")
+    except PermissionError:  # only root may know that of others
+        return False
+
+
+def _status(task: str) -> dict[str, str]:
+    lines = Path(f"/proc/{task}/status").read_text(errors="replace").splitlines()
+    return {name: value for name, _, value in (line.partition(":\t") for line in lines)}
 
 
 def spawn(

@@ -17,8 +17,10 @@ import msgspec
 from agents.channel import Reply, frame, read_frame
 from agents.helper import Helper
 from agents.journal import Answer
-from agents.kept import KeptService, Record
+from agents.kept import KeptService
+from agents.record import Record
 from agents.registry import ACTIONS
+from agents.roster import AnyService
 from exhaust.broker.embedded import Embedded
 from exhaust.clock import SystemClock
 from exhaust.messages import Command
@@ -78,7 +80,11 @@ USUAL: dict[str, Action[Any]] = {
 }
 CRASHING = {
     "": USUAL,
-    "before": {**USUAL, "service.restart": dataclasses.replace(_RESTART, act=hang)},
+    "before": {
+        **USUAL,
+        "service.restart": dataclasses.replace(_RESTART, act=hang),
+        "process.signal": dataclasses.replace(ACTIONS["process.signal"], act=hang),
+    },
     "after": {**USUAL, "service.restart": dataclasses.replace(_RESTART, act=restart_then_hang)},
 }
 
@@ -90,7 +96,8 @@ class Host:
         self.state = state
         self.keys = Keys(state / "keys")
         self.policy = state / "policy.yaml"
-        self.allow(POLICY)
+        if not self.policy.exists():
+            self.allow(POLICY)
         self.station = Station("web-01", state, SystemClock(), Embedded(), self.keys)
         self._count = 0
 
@@ -131,7 +138,7 @@ class Host:
         return record.pid is not None and Process(record.pid, record.started or 0).alive
 
     @contextlib.asynccontextmanager
-    async def helper(self, *services: KeptService) -> AsyncIterator[Helper]:
+    async def helper(self, *services: AnyService) -> AsyncIterator[Helper]:
         """Run a helper in this process."""
         helper, until = Helper(self.station, self.policy, services, actions=USUAL), asyncio.Event()
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
@@ -144,10 +151,10 @@ class Host:
 
     @contextlib.contextmanager
     def helper_process(
-        self, *services: KeptService, crash: str = "", stderr: int | None = None
+        self, *services: AnyService, crash: str = "", stderr: int | None = None
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a helper in a process of its own, which is killed at the end; `crash` is where its restart hangs."""
-        (self.state / "kept.json").write_bytes(msgspec.json.encode(services))
+        """Run a helper in a process of its own, which is killed at the end; `crash` is where its act hangs."""
+        (self.state / "services.json").write_bytes(msgspec.json.encode(services))
         argv = [sys.executable, "-m", "tests.system.helper_host", str(self.state), crash]
         with subprocess.Popen(argv, cwd=ROOT, stderr=stderr) as process:
             try:
@@ -208,8 +215,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def _run_helper(state: Path, crash: str) -> None:
-    services: Sequence[KeptService] = msgspec.json.decode(
-        (state / "kept.json").read_bytes(), type=tuple[KeptService, ...]
+    services: Sequence[AnyService] = msgspec.json.decode(
+        (state / "services.json").read_bytes(), type=tuple[AnyService, ...]
     )
     stop = asyncio.Event()
     stop_on_signals(stop)

@@ -1,0 +1,1 @@
+"""Who keeps a service: how each of them is asked, and what is known of a service by that."""
