@@ -85,7 +85,7 @@ class Rule(Settings, frozen=True, kw_only=True):
     @property
     def ladder(self) -> tuple[Rung, ...]:
         """The rule's own answer, then what `escalate` adds."""
-        own = Rung(run=self.run, with_=self.with_) if self.run else Rung(notify=self.notify)
+        own = Rung(run=self.run, with_=self.with_) if self.run is not None else Rung(notify=self.notify)
         return (own, *self.escalate)
 
     def rung(self, number: int) -> Rung:

@@ -7,17 +7,12 @@ from typing import Any
 
 from activator.guards import CONCURRENT, Run
 from exhaust.halts import Halts
-from exhaust.ids import derived_id
+from exhaust.ids import derived_id, execution_of
 from exhaust.messages import Activation, Decision, Order, Reason
 
 # A person who asked has seen no answer for so long, and does not count on one any more.
 _LIFE = 60.0
 _SKEW = 5.0
-
-
-def execution_of(order: Order) -> str:
-    """Return the id of the run that an order asks for."""
-    return derived_id("execution", (order.id,), "order")
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Triggers:
             outcome="refused" if reasons else "fired",
             reasons=reasons,
             host=order.host,
-            execution=execution_of(order),
+            execution=execution_of(order.id),
             last_time=now,
         )
 
@@ -71,7 +66,7 @@ class Triggers:
             id=derived_id("activation/1", (decision.id,), _name(order)),
             time=now,
             causes=(decision.id,),
-            execution=execution_of(order),
+            execution=execution_of(order.id),
             workflow=order.target or "",
             inputs=order.inputs,
             rule=None,
@@ -87,7 +82,7 @@ class Triggers:
     def _run(self, order: Order, now: float) -> Run:
         host = self.hosts(order.host) if order.host is not None else {}
         return Run(
-            execution=execution_of(order),
+            execution=execution_of(order.id),
             rule=_name(order),
             rung=0,
             identity=_identity(order),

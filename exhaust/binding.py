@@ -1,22 +1,24 @@
 """Nodes to typed settings: every fault is collected, with its position and path, and nothing is raised."""
 
 import collections.abc
+import contextlib
 import difflib
 import functools
 import json
 import operator
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import fields
 
-from exhaust.nodes import Broken, Entry, Fault, Mapping, Node, Scalar, Sequence, child
+from exhaust.draft import Draft
+from exhaust.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child
 from exhaust.quoting import quoted
-from exhaust.settings import INVALID, Context, wrong
+from exhaust.settings import INVALID, Context, Invalid, wrong
 
 MOST_SUGGESTIONS = 50  # of one map: likeness is costly, and a map full of unknown keys is of another kind
 MOST_LISTED = 12
@@ -59,6 +61,8 @@ def bind(node: Node, type_: Any, path: str, faults: list[Fault], context: Contex
     its `planned` names keys that are not built yet; a ValueError of its `__post_init__` is a fault of the map.
     """
     context.where[path] = node.at
+    if isinstance(context, Draft):
+        context.nodes[path] = node
     if isinstance(node, Broken):
         return INVALID
     plain, marks = _unwrap(type_)
@@ -160,7 +164,8 @@ def _list(node: Node, plain: Any, path: str, faults: list[Fault], context: Conte
     item_type = (*get_args(plain), Any)[0]
     items = [bound.value for bound in bind_each(node, item_type, path, faults, context)]
     if INVALID in items:
-        return INVALID
+        rough = [_rough(item, child(path, index), context) for index, item in enumerate(items)]
+        return _keep(rough, rough, path, context)
     return items if get_origin(plain) is list or plain is list else tuple(items)
 
 
@@ -173,7 +178,10 @@ def _dict(node: Node, plain: Any, path: str, faults: list[Fault], context: Conte
         at = child(path, name)
         bound_key = name if key_type is str else bind(key, key_type, at, faults, context)
         values[bound_key] = bind(value, value_type, at, faults, context)
-    return INVALID if INVALID in values or INVALID in values.values() else values
+    if INVALID in values or INVALID in values.values():
+        rough = {key: _rough(value, child(path, str(key)), context) for key, value in values.items()}
+        return _keep(rough, [*rough, *rough.values()], path, context)
+    return values
 
 
 def _data(node: Node, _plain: Any, path: str, faults: list[Fault], context: Context) -> Any:
@@ -204,18 +212,17 @@ def _union(node: Node, plain: Any, path: str, faults: list[Fault], context: Cont
 def _struct(node: Node, plain: Any, path: str, faults: list[Fault], context: Context) -> Any:
     if not isinstance(node, Mapping):
         return wrong(node, "a map", path, faults)
-    shape, before, values = _shape(plain), len(faults), {}
+    shape, before, values = settings_keys(plain), len(faults), {}
+    misspelt = _unknown_keys(node, plain, path, faults)
     for key, field in shape.items():
         entry = node.entries.get(key)
         if entry is not None:
             values[field.name] = bind(entry.value, field.type, child(path, key), faults, context)
-        elif field.required:
+        elif field.required and key not in misspelt:
             faults.append(node.at.fault(f"{key!r} is needed", path))
-    unknown = [entry for key, entry in node.entries.items() if key not in shape]
-    planned: frozenset[str] = getattr(plain, "planned", frozenset())
-    for count, entry in enumerate(unknown):
-        faults.append(entry.key.at.fault(_unknown(entry, list(shape), planned, suggest=count < MOST_SUGGESTIONS), path))
     if len(faults) > before or INVALID in values.values():
+        if isinstance(context, Draft):
+            _keep_struct(node, plain, values, misspelt, path, context)
         return INVALID
     try:
         return plain(**values)
@@ -224,8 +231,39 @@ def _struct(node: Node, plain: Any, path: str, faults: list[Fault], context: Con
         return INVALID
 
 
+def _keep_struct(
+    node: Mapping, plain: Any, values: dict[str, Any], misspelt: dict[str, str], path: str, context: Draft
+) -> None:
+    """Keep a faulty map: misspelt keys are taken for what they seem to mean, and wrong single values left out."""
+    rough = {}
+    for key, field in settings_keys(plain).items():
+        spelled = key if key in node.entries else misspelt.get(key)
+        if spelled is None:
+            continue
+        there = node.entries[spelled].value
+        value = values[field.name] if spelled == key else bind(there, field.type, child(path, spelled), [], context)
+        value = _rough(value, child(path, spelled), context)
+        if value is not INVALID:
+            rough[field.name] = value
+        elif not isinstance(there, Scalar):
+            return  # the default of a list or map would deny names that are given
+    with contextlib.suppress(TypeError, ValueError):  # something that is needed is missing, or does not go together
+        context.rough[path] = plain(**rough)
+
+
+def _rough(value: Any, path: str, context: Context) -> Any:
+    return context.rough.get(path, INVALID) if value is INVALID and isinstance(context, Draft) else value
+
+
+def _keep(rough: Any, parts: Container[Any], path: str, context: Context) -> Invalid:
+    """Keep what could be bound of something faulty, unless a part of it could not be at all."""
+    if isinstance(context, Draft) and INVALID not in parts:
+        context.rough[path] = rough
+    return INVALID
+
+
 @functools.cache
-def _shape(struct: Any) -> dict[str, msgspec.structs.FieldInfo]:
+def settings_keys(struct: Any) -> dict[str, msgspec.structs.FieldInfo]:
     """The fields of a settings type by their keys in YAML."""
     return {
         field.name[:-1] if field.name == field.encode_name and field.name.endswith("_") else field.encode_name: field
@@ -233,15 +271,22 @@ def _shape(struct: Any) -> dict[str, msgspec.structs.FieldInfo]:
     }
 
 
-def _unknown(entry: Entry, known: list[str], planned: frozenset[str], *, suggest: bool) -> str:
-    name = entry.key.text
-    if name in planned:
-        return f"{name!r} is not built yet"
-    near = difflib.get_close_matches(name, known, 1) if suggest and len(name) < 60 else []
-    if near:
-        return f"unknown key {name!r}, did you mean {near[0]!r}?"
-    listed = f"; known are {', '.join(known)}" if 0 < len(known) <= MOST_LISTED else ""
-    return f"unknown key {name!r}{listed}"
+def _unknown_keys(node: Mapping, plain: Any, path: str, faults: list[Fault]) -> dict[str, str]:
+    """Tell of keys that a settings type does not have; return those that are perhaps meant, and how they are spelt."""
+    known, misspelt = list(settings_keys(plain)), {}
+    planned: frozenset[str] = getattr(plain, "planned", frozenset())
+    for count, name in enumerate(name for name in node.entries if name not in known):
+        near = difflib.get_close_matches(name, known, 1) if count < MOST_SUGGESTIONS and len(name) < 60 else []
+        what = f"unknown key {name!r}"
+        if name in planned:
+            what = f"{name!r} is not built yet"
+        elif near:
+            what += f", did you mean {near[0]!r}?"
+            misspelt[near[0]] = name
+        elif 0 < len(known) <= MOST_LISTED:
+            what += f"; known are {', '.join(known)}"
+        faults.append(node.entries[name].key.at.fault(what, path))
+    return misspelt
 
 
 def _takes(type_: Any, node: Node) -> bool:

@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 import yaml
 from yaml import events
 
+from exhaust.decoding import LARGEST_FILE, UnreadableError, decode
 from exhaust.nodes import At, Broken, Entry, Fault, Mapping, Node, Scalar, Sequence, child, got, position_inside
 from exhaust.quoting import LOADER, Advice, advise, balanced, is_cut, quoted
 
 __all__ = [
+    "LARGEST_FILE",
     "At",
     "Broken",
     "Fault",
@@ -28,29 +30,26 @@ __all__ = [
     "read_tree",
 ]
 
-LARGEST_FILE = 1 << 20
 DEEPEST = 20
 MOST_FAULTS = 1000  # of one file: past that, a file is not what it was thought to be
 EXPRESSION_KEYS = frozenset({"when", "until", "where", "value", "if", "resets"})
+_PROSE_KEYS = frozenset({"summary", "text"})
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "": None}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _COMMENT = re.compile(r"[ \t]+#")
-# Besides what YAML refuses: line separators that editors do not count as lines, and marks that reorder what is shown.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]",
-)
+_BEGINS = re.compile(r"\s*(?:- |[\w./@\"'-]+:(?:\s|$)|[\w-]*$)")  # another entry, rather than a value's next line
 
 
 def compose(text: bytes, file: str, loader: Any = LOADER) -> tuple[Mapping | None, list[Fault]]:
     """Read one YAML document; None where nothing in it can be used."""
     faults: list[Fault] = []
     try:
-        decoded = _decode(text, file)
+        decoded = decode(text, file)
         composer = _Composer(decoded, file, faults)
         return composer.document(yaml.parse(decoded, Loader=loader)), faults
-    except _UnreadableError as exc:
+    except UnreadableError as exc:
         faults.append(exc.fault)
         return None, faults
 
@@ -91,35 +90,6 @@ def _files(path: Path, shown: str, faults: list[Fault]) -> list[tuple[Path, str]
     return [(path / name, f"{shown.rstrip('/')}/{name}") for name in names]
 
 
-class _UnreadableError(Exception):
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-
-def _decode(text: bytes, file: str) -> str:
-    if len(text) > LARGEST_FILE:
-        raise _UnreadableError(Fault(file, 1, 1, "larger than 1 MiB"))
-    try:
-        decoded = text.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        before = exc.object[: exc.start].decode().splitlines(keepends=True)
-        raise _UnreadableError(_fault_after(before, file, f"byte 0x{exc.object[exc.start]:02x} is not UTF-8")) from exc
-    if found := _CONTROL.search(decoded):
-        before = decoded[: found.start()].splitlines(keepends=True)
-        code = ord(found[0])
-        spelled = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-        what = f"control character U+{code:04X}; between double quotes it can be written {spelled}"
-        raise _UnreadableError(_fault_after(before, file, what))
-    return decoded
-
-
-def _fault_after(before: list[str], file: str, what: str) -> Fault:
-    if not before or before[-1].endswith(("\n", "\r")):
-        before.append("")
-    return Fault(file, len(before), len(before[-1]) + 1, what)
-
-
 class _Composer:
     def __init__(self, text: str, file: str, faults: list[Fault]) -> None:
         self._file = file
@@ -128,6 +98,7 @@ class _Composer:
         self._trail: list[str | int] = []
         self._flow: list[bool] = []
         self._key_at: At | None = None
+        self._plain_end: Any = None  # where the last plain value ends
         self._misread_to = (0, 0)  # line and column of the end of what was told to be quoted
         self._events: Iterator[Any] = iter(())
 
@@ -249,15 +220,26 @@ class _Composer:
             raw = line[start.column : end.column] if start.line == end.line else ""
             return Scalar(event.value, event.value, True, at, raw)
         text = event.value
+        self._plain_end = end if text else self._plain_end
         if _COMMENT.match(line, end.column) and start.line == end.line:
             expression = bool(self._trail) and self._trail[-1] in EXPRESSION_KEYS
             if is_cut(text, expression=expression):
                 return self._refuse(start, "' #' starts a comment")
+            if expression or "${{" in text or (self._trail and self._trail[-1] in _PROSE_KEYS):
+                self._doubt_comment(line, start, end)
         try:
             return Scalar(_typed(text), text, False, at, text if start.line == end.line else "")
         except OverflowError:
             self._tell(at, f"{text[:60]} is too large a number; if it is text, quote it")
             return Broken(at)
+
+    def _doubt_comment(self, line: str, start: Any, end: Any) -> None:
+        """Ask whether what follows a text for people is meant to be part of it: `#` and a word, without a space."""
+        rest = line[end.column :].lstrip()
+        if rest[1:2].isalnum() and not any(self._flow):
+            meant = f"{line[: start.column]}{quoted(line[start.column :].rstrip())}".strip()
+            what = f"what follows ' #' is a comment; if it is text, quote it: {meant}"
+            self._faults.append(self._at(start).fault(what, self._path(), "warning"))
 
     def _refuse(self, mark: Any, what: str, *, outer: bool = False) -> Broken:
         """Tell of what YAML may have misread, with advice to quote it."""
@@ -275,6 +257,8 @@ class _Composer:
     def _syntax_fault(self, exc: yaml.YAMLError) -> Fault:
         problem: Any = getattr(exc, "problem_mark", None)
         context: Any = getattr(exc, "context_mark", None)
+        if problem and (fault := self._comment_fault(problem)):
+            return fault
         for mark, exact in ((problem, True), (context, False)):
             advice = self._advice(mark, mark.column if exact else None) if mark else None
             if advice:
@@ -285,6 +269,23 @@ class _Composer:
             return self._at(problem).fault("a tab cannot indent; use spaces")
         what, place = _syntax_problem(exc, problem, context)
         return (self._at(place) if place else At(self._file, 1, 1)).fault(what)
+
+    def _comment_fault(self, problem: Any) -> Fault | None:
+        """Tell of a comment that has ended a plain value whose next line is what the parser stumbles over."""
+        end = self._plain_end
+        if end is None or problem.line <= end.line or _BEGINS.match(self._line(problem)):
+            return None
+        between = [self._line(end)[end.column :], *self._lines[end.line + 1 : problem.line]]
+        if any(text.strip() and not text.lstrip().startswith("#") for text in between):
+            return None
+        for number, text in enumerate(between):
+            if "#" in text:
+                what = (
+                    f"a comment ends a plain value, and this one goes on in line {problem.line + 1}: move the comment"
+                )
+                column = text.index("#") + (end.column if number == 0 else 0) + 1
+                return Fault(self._file, end.line + number + 1, column, what, self._path())
+        return None
 
     def _path(self, *, outer: bool = False) -> str:
         path = ""
@@ -307,7 +308,7 @@ class _Composer:
         self._faults.append(at.fault(what, self._path(outer=outer)))
 
     def _stop(self, at: At, what: str) -> NoReturn:
-        raise _UnreadableError(at.fault(what, self._path()))
+        raise UnreadableError(at.fault(what, self._path()))
 
 
 def _typed(text: str) -> str | int | float | bool | None:

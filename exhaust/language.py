@@ -1,7 +1,7 @@
 """Where the YAML holds expressions: which variables each place has, and how a setting binds to one."""
 
+import functools
 from collections.abc import Mapping as Map
-from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
@@ -9,6 +9,7 @@ import msgspec
 
 from exhaust.binding import bind
 from exhaust.document import compose
+from exhaust.draft import Draft, Placed
 from exhaust.expressions import (
     Duration,
     Expression,
@@ -22,7 +23,7 @@ from exhaust.expressions import (
 )
 from exhaust.ids import definition_hash
 from exhaust.messages import Fact, Prediction, kind_of
-from exhaust.nodes import Fault, Mapping, Node, Scalar, Sequence, child, position_inside
+from exhaust.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child, position_inside
 from exhaust.settings import INVALID, Context, Invalid
 
 ANALYZER = ("record", "time", "host", "lists")
@@ -31,6 +32,12 @@ WORKFLOW = ("inputs", "cause", "host", "tasks", "execution", "now", "lists")
 VERIFY = ("record", "time", "host", "lists", "inputs", "cause")
 
 T = TypeVar("T")
+
+_RECORD = "record."
+
+# Most expressions of a configuration are there many times, and what is compiled never changes.
+_expression = functools.lru_cache(4096)(compile_expression)
+_text = functools.lru_cache(4096)(compile_template)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def cause_of(fact: Fact | None) -> dict[str, Any] | None:
 class Values:
     """Plain data with templates in it, as under `with`."""
 
-    def __init__(self, source: Any, names: Many[str]) -> None:
+    def __init__(self, source: Any, names: tuple[str, ...]) -> None:
         self.source = source
         self._compiled = _compile(source, names)
 
@@ -98,10 +105,10 @@ class _UnknownValueError(Exception):
         self.unknown = unknown
 
 
-def _compile(data: Any, names: Many[str]) -> Any:
+def _compile(data: Any, names: tuple[str, ...]) -> Any:
     match data:
         case str():
-            return compile_template(data, names)
+            return _text(data, names)
         case list():
             return [_compile(item, names) for item in data]
         case dict():
@@ -129,32 +136,37 @@ class ExpressionForm:
     expected = "an expression"
     takes = (Scalar, Sequence)
 
-    def __init__(self, names: Many[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
     def bind(self, node: Scalar | Sequence, path: str, faults: list[Fault], context: Context) -> Expression | Invalid:
         if isinstance(node, Scalar):
-            return self._one(node, path, faults)
+            return self._one(node, path, faults, context)
         parts = []
         for number, item in enumerate(node.items):
             context.where[child(path, number)] = item.at
-            if not isinstance(item, Scalar):
+            if isinstance(item, Scalar):
+                parts.append(self._one(item, child(path, number), faults, context))
+                continue
+            parts.append(INVALID)
+            if not isinstance(item, Broken):
                 faults.append(item.at.fault("expected an expression", child(path, number)))
-            else:
-                parts.append(self._one(item, child(path, number), faults))
         if not parts or INVALID in parts:
             return INVALID
         sources = (part.source for part in parts if isinstance(part, Expression))
         return compile_expression(" && ".join(f"({source})" for source in sources), self._names)
 
-    def _one(self, node: Scalar, path: str, faults: list[Fault]) -> Expression | Invalid:
+    def _one(self, node: Scalar, path: str, faults: list[Fault], context: Context) -> Expression | Invalid:
         try:
-            expression = compile_expression(node.text, self._names)
+            expression = _expression(node.text, self._names)
         except ExpressionError as exc:
             faults.append(_fault(node, exc.column, str(exc), path))
             return INVALID
         faults.extend(_fault(node, fault.column, fault.reason, path) for fault in expression.faults)
-        return INVALID if expression.faults else expression
+        if expression.faults:
+            return INVALID
+        _keep(context, Placed(path, node, 0, expression))
+        return expression
 
 
 class TextForm:
@@ -163,15 +175,11 @@ class TextForm:
     expected = "text"
     takes = (Scalar,)
 
-    def __init__(self, names: Many[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
-    def bind(self, node: Scalar, path: str, faults: list[Fault], _context: Context) -> Template | Invalid:
-        try:
-            return compile_template(node.text, self._names)
-        except ExpressionError as exc:
-            faults.append(_fault(node, exc.column, str(exc), path))
-            return INVALID
+    def bind(self, node: Scalar, path: str, faults: list[Fault], context: Context) -> Template | Invalid:
+        return _template(node, self._names, path, faults, context)
 
 
 class LabelsForm:
@@ -180,7 +188,7 @@ class LabelsForm:
     expected = "a list of fields, or a map of labels to expressions"
     takes = (Sequence, Mapping)
 
-    def __init__(self, names: Many[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
     def bind(
@@ -197,16 +205,25 @@ class LabelsForm:
             names = bind(node, list[str], path, faults, context)
             if isinstance(names, Invalid):
                 return names
-            bound = {name: self._field(node.items[n], name, child(path, n), faults) for n, name in enumerate(names)}
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    faults.append(node.items[number].at.fault(f"{name!r} is given twice", child(path, number)))
+            bound = {
+                name: self._field(item, name, child(path, number), faults, context)
+                for number, (name, item) in enumerate(zip(names, node.items, strict=True))
+            }
         expressions = {name: made for name, made in bound.items() if isinstance(made, Expression)}
         return expressions if len(expressions) == len(bound) else INVALID
 
-    def _field(self, node: Node, name: str, path: str, faults: list[Fault]) -> Expression | Invalid:
+    def _field(self, node: Node, name: str, path: str, faults: list[Fault], context: Context) -> Expression | Invalid:
         try:
-            return compile_expression(f"record.{name}", self._names)
+            expression = _expression(f"{_RECORD}{name}", self._names)
         except ExpressionError:
             faults.append(node.at.fault(f"expected the name of a field, got {name!r}", path))
             return INVALID
+        if isinstance(node, Scalar):
+            _keep(context, Placed(path, node, -len(_RECORD), expression))
+        return expression
 
 
 class ValuesForm:
@@ -215,28 +232,45 @@ class ValuesForm:
     expected = "a map"
     takes = (Mapping,)
 
-    def __init__(self, names: Many[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
     def bind(self, node: Mapping, path: str, faults: list[Fault], context: Context) -> Values | Invalid:
         before = len(faults)
         data = bind(node, dict[str, Any], path, faults, context)
-        self._check(node, path, faults)
+        self._check(node, path, faults, context)
         return INVALID if data is INVALID or len(faults) > before else Values(data, self._names)
 
-    def _check(self, node: Node, path: str, faults: list[Fault]) -> None:
+    def _check(self, node: Node, path: str, faults: list[Fault], context: Context) -> None:
         match node:
-            case Scalar(value=str(text)):
-                try:
-                    compile_template(text, self._names)
-                except ExpressionError as exc:
-                    faults.append(_fault(node, exc.column, str(exc), path))
+            case Scalar(value=str()):
+                _template(node, self._names, path, faults, context)
             case Sequence():
                 for number, item in enumerate(node.items):
-                    self._check(item, child(path, number), faults)
+                    self._check(item, child(path, number), faults, context)
             case Mapping():
                 for name, entry in node.entries.items():
-                    self._check(entry.value, child(path, name), faults)
+                    self._check(entry.value, child(path, name), faults, context)
+
+
+def _template(
+    node: Scalar, names: tuple[str, ...], path: str, faults: list[Fault], context: Context
+) -> Template | Invalid:
+    try:
+        template = _text(node.text, names)
+    except ExpressionError as exc:
+        faults.append(_fault(node, exc.column, str(exc), path))
+        return INVALID
+    before = len(faults)
+    for offset, expression in template.placed:
+        faults.extend(_fault(node, offset + fault.column, fault.reason, path) for fault in expression.faults)
+        _keep(context, Placed(path, node, offset, expression))
+    return INVALID if len(faults) > before else template
+
+
+def _keep(context: Context, placed: Placed) -> None:
+    if isinstance(context, Draft):
+        context.expressions.append(placed)
 
 
 def _fault(node: Scalar, column: int, what: str, path: str) -> Fault:
@@ -244,7 +278,7 @@ def _fault(node: Scalar, column: int, what: str, path: str) -> Fault:
     return Fault(node.at.file, line, place, what, path)
 
 
-def no_values(names: Many[str]) -> Values:
+def no_values(names: tuple[str, ...]) -> Values:
     """What stands for an absent `with`."""
     return Values({}, names)
 

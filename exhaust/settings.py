@@ -1,7 +1,7 @@
 """What types of settings are made of beyond Python's own: durations, sizes, and forms that others define."""
 
 import re
-from typing import Annotated, Any, Final, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 
 from exhaust.nodes import At, Fault, Node, Scalar, Severity, got
 
@@ -39,7 +39,7 @@ class Form(Protocol):
     """What stands in `Annotated[T, form]` to bind a setting in its own way.
 
     It may also have `expected`, a phrase for messages, `takes`, the node types that it binds (all, if not given), and
-    the `unit` of its limits.
+    the `unit` of its limits, and a `schema`, what JSON Schema says of it.
     """
 
     def bind(self, node: Any, path: str, faults: list[Fault], context: Context) -> Any:
@@ -70,6 +70,7 @@ class DurationForm:
     """Binds a duration to seconds."""
 
     expected = "a duration such as 30s"
+    schema: ClassVar = {"type": "string", "pattern": f"^{_DURATION.pattern}$", "description": "such as 30s"}
     unit = "seconds"
     takes = (Scalar,)
 
@@ -82,6 +83,7 @@ class SizeForm:
     """Binds a size to bytes."""
 
     expected = "a size such as 64MiB"
+    schema: ClassVar = {"type": "string", "pattern": f"^{_SIZE.pattern}$", "description": "such as 64MiB"}
     unit = "bytes"
     takes = (Scalar,)
 

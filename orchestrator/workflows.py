@@ -120,18 +120,20 @@ class Workflow(Settings, frozen=True, kw_only=True):
 
     def misfit(self, name: str, value: Any) -> str | None:
         """Say why a run would refuse this value of an input, None if it would take it."""
-        return _misfit(name, self.inputs[name], value)
+        spec = self.inputs[name]
+        if isinstance(spec, Input) and any(_wrong_choices(name, spec)):
+            spec = Input(type=spec.type, default=spec.default)
+        return _misfit(name, spec, value)
 
     def misfits(self, path: str) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the inputs' own values, after its path in the file."""
         for name, spec in self.inputs.items():
-            if not isinstance(spec, Input):
-                continue
-            place, any_one = child(child(path, "inputs"), name), Input(type=spec.type)
-            found = [(f"{place}.one_of[{n}]", _misfit(name, any_one, item)) for n, item in enumerate(spec.one_of or ())]
-            if not any(what for _, what in found) and spec.default is not None:
-                found.append((f"{place}.default", self.misfit(name, spec.default)))
-            yield from ((at, what) for at, what in found if what)
+            place = child(child(path, "inputs"), name)
+            if isinstance(spec, Input):
+                yield from ((f"{place}.one_of[{number}]", what) for number, what in _wrong_choices(name, spec))
+                what = None if spec.default is None else self.misfit(name, spec.default)
+                if what:
+                    yield f"{place}.default", what
 
     def placed(self, path: str) -> Iterator[tuple[str, TaskSpec]]:
         """Yield every task with its path in the file."""
@@ -147,6 +149,12 @@ class Workflow(Settings, frozen=True, kw_only=True):
     def longest(self) -> float:
         """Seconds from start to deadline."""
         return self.timeout + self.verify.settle + self.verify.within + self.verify.hold
+
+
+def _wrong_choices(name: str, spec: Input) -> Iterator[tuple[int, str]]:
+    for number, choice in enumerate(spec.one_of or ()):
+        if what := _misfit(name, spec.type, choice):
+            yield number, what
 
 
 def _misfit(name: str, spec: InputType | Input, value: Any) -> str | None:

@@ -1,22 +1,26 @@
-"""The configuration as a whole: what one section says of another, several files, paths, and what is not built yet."""
+"""The configuration as a whole: several files, paths, and what is not built yet."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from exhaust.configuration import Configuration, check, load
+from activator.rules import Guard, Notice, Rule
+from analyzers.condition import ConditionSettings
+from exhaust.broker.url import BrokerUrl
+from exhaust.configuration import Configuration, Http, check, load
 from exhaust.errors import ConfigurationError
 from exhaust.inventory import expand
 from exhaust.main import CATALOGUE
+from exhaust.sections import PLANNED
+from orchestrator.workflows import Input, TaskSpec, Verify, Workflow
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "configuration"
-CASES = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
 
 ANALYZER = "{use: condition, fact: down, on: service.state, when: record.wanted, %s}"
 RULE = "{name: r, on: down, run: w, %s}"
-RUNG = "{name: r, on: down, run: w, escalate: [{run: w, %s}]}"
-WORKFLOW = "{name: w, %s, tasks: [{name: t, use: agent, do: service.restart}]}"
-TASK = "{name: w, tasks: [{name: t, use: agent, do: service.restart, %s}]}"
+WORKFLOW = "{name: w, %s, tasks: []}"
+TASK = "{name: w, tasks: [{name: t, use: agent, do: service.restart, with: {service: a}, %s}]}"
 
 
 def told(path: Path) -> str:
@@ -36,16 +40,11 @@ def loaded(folder: Path, *texts: str) -> Configuration:
     return load(written(folder, *texts), CATALOGUE)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
-def test_a_fault_across_sections_is_told_where_it_stands(case: Path) -> None:
-    assert told(case) == (case / "expected").read_text()
-
-
 def test_what_is_sound_loads(tmp_path: Path) -> None:
-    sound = loaded(tmp_path, (GOLDEN / "sound" / "exhaust.yaml").read_text())
+    sound = loaded(tmp_path, (GOLDEN / "sound.yaml").read_text())
     assert sound.embedded
     assert [rule.value.name for rule in sound.rules] == ["restart-dead-service"]
-    assert set(sound.adapters) == {"agent", "oncall"}
+    assert {"agent", "oncall"} <= set(sound.adapters)
     assert len(sound.inventory.hosts) == 5
 
 
@@ -176,23 +175,25 @@ def test_a_password_needs_its_user(tmp_path: Path) -> None:
     assert "'password_file' needs a user in 'url'" in said
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "policy: x", "calendars: x", "secrets: x", "people: x", "broker: {url: embedded, topology: existing}",
-        "http: {tls: x}",
-        *(f"analyzers: [{ANALYZER % f'{key}: x'}]" for key in (
-            "prediction", "where", "of", "over", "value", "extract", "most")),
-        *(f"rules: [{RULE % f'{key}: x'}]" for key in (
-            "given", "unless", "for", "during", "unless_during", "quarantine")),
-        *(f"rules: [{RULE % f'guard: {{{key}: x}}'}]" for key in ("fleet", "healthy", "correlated", "limit", "key")),
-        *(f"workflows: [{WORKFLOW % f'{key}: x'}]" for key in ("approval", "concurrency", "on_error", "outputs")),
-        *(f"workflows: [{WORKFLOW % f'inputs: {{i: {{type: int, {key}: x}}}}'}]" for key in ("not_in", "under")),
-        *(f"workflows: [{TASK % f'{key}: x'}]" for key in ("if", "for_each", "concurrency", "undo", "wait_for")),
-        "workflows: [" + WORKFLOW % "verify: {closes: cause, gone: x}" + "]",
-        "emitters: [{use: service, services: [{name: a, provider: pidfile, pidfile: /x, socket: /y}]}]",
-    ],
-)  # fmt: skip
+def planned() -> list[str]:
+    """Write a file for each key that a type of settings says is to come."""
+    places: dict[Any, str] = {
+        ConditionSettings: f"analyzers: [{ANALYZER}]",
+        Rule: f"rules: [{RULE}]",
+        Guard: f"rules: [{RULE % 'guard: {%s}'}]",
+        Notice: f"rules: [{RULE % 'notify: {to: a, text: b, %s}'}]",
+        Workflow: f"workflows: [{WORKFLOW}]",
+        Input: f"workflows: [{WORKFLOW % 'inputs: {i: {type: int, %s}}'}]",
+        TaskSpec: f"workflows: [{TASK}]",
+        Verify: f"workflows: [{WORKFLOW % 'verify: {closes: cause, %s}'}]",
+        Http: "http: {%s}",
+        BrokerUrl: "broker: {url: embedded, %s}",
+    }
+    inner = [text % f"{key}: x" for type_, text in places.items() for key in sorted(type_.planned)]
+    return [f"{key}: x" for key in sorted(PLANNED)] + inner
+
+
+@pytest.mark.parametrize("text", planned())
 def test_what_the_language_has_and_this_version_has_not_is_said_to_be_not_built_yet(tmp_path: Path, text: str) -> None:
     faults = check(written(tmp_path, text), CATALOGUE)[1]
     assert [fault.what for fault in faults if "is not built yet" in fault.what], faults

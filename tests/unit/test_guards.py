@@ -33,7 +33,8 @@ FACT = Fact(
 def rule(folder: Path, *lines: str) -> Rule:
     path = folder / "rule.yaml"
     more = "".join(f"    {line}\n" for line in ("mode: auto", *lines))
-    path.write_text(f"lists: {{few: [shop]}}\n{WORKFLOWS}rules:\n  - name: restart\n    on: service.down\n    run: mend\n{more}")
+    own = "rules:\n  - name: restart\n    on: service.down\n    run: mend\n"
+    path.write_text(f"lists: {{few: [shop]}}\n{WORKFLOWS}{own}{more}")
     found: Rule = load(path, CATALOGUE).rules[0].value
     return found
 
