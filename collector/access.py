@@ -1,24 +1,21 @@
-"""Who may ask: the token's file, and the one gate that every request passes before anything of it is looked at."""
+"""The one gate that every request passes before anything of it is looked at, and what every answer carries."""
 
 import asyncio
-import contextlib
-import hmac
 import logging
-import os
-import secrets
-import stat
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
-import msgspec
 from aiohttp import web
 
-from exhaust.errors import ConfigurationError
+from collector.people import SCOPES, Caller, People
+from collector.refusal import Refusal
+from exhaust.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset(("/healthz", "/readyz"))
 LARGEST_BODY = 64 * 1024
+CALLER = web.RequestKey("caller", Caller)
 _BODY_WITHIN = 10.0
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,29 +28,11 @@ _HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_token(path: Path) -> str:
-    """Return the token in a file that only its owner can read; it is made if there is none."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(32) + "\n")
-        # Of several processes that try at once, the first one's stays, and nobody reads half a token.
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(fresh)
-        fresh.unlink()
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigurationError([f"{path}: others may read this token: chmod 600 it, or remove it to have a new one"])
-    token = path.read_text().strip()
-    if len(token) < 32:
-        raise ConfigurationError([f"{path}: holds no token: remove it to have a new one"])
-    return token
+class Need(NamedTuple):
+    """What a route asks of who calls it, and the largest body that it takes."""
 
-
-def problem(status: int, title: str, detail: str = "") -> web.Response:
-    """Return an error as application/problem+json (RFC 9457)."""
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return web.Response(body=msgspec.json.encode(content), content_type="application/problem+json", status=status)
+    may: str = "read"
+    largest: int = LARGEST_BODY
 
 
 async def harden(request: web.Request, response: web.StreamResponse) -> None:
@@ -63,51 +42,76 @@ async def harden(request: web.Request, response: web.StreamResponse) -> None:
 
 @web.middleware
 class Gate:
-    """Refuses, in this order: another host's name, another origin, no token, a body that is too much."""
+    """Refuses, in this order: another host's name, another origin, no token, no right to it, a body that is too much.
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+    `needs` tells, by method and path of the route, what is asked for beyond the right to read.
+    """
+
+    def __init__(
+        self, people: People, needs: Mapping[tuple[str, str], Need], *, body_within: float = _BODY_WITHIN
+    ) -> None:
+        self._people = people
+        self._needs = needs
+        self._body_within = body_within
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            refusal = self._refusal(request)
-            if refusal is not None:
-                return refusal
+            self._admit(request)
             if request.body_exists:
-                async with asyncio.timeout(_BODY_WITHIN):
-                    await request.read()
+                async with asyncio.timeout(self._body_within):
+                    body = await request.read()
+                _limit(len(body), self._need(request).largest)
             return await handler(request)
+        except Refusal as refusal:
+            return refusal.answer()
         except web.HTTPException as exc:
-            return problem(exc.status, exc.reason)
+            answer = Refusal(exc.status, exc.reason).answer()
+            if allowed := exc.headers.get("Allow"):
+                answer.headers["Allow"] = allowed
+            return answer
         except TimeoutError:
-            return problem(408, "Request Timeout")
+            return Refusal(408, "Request Timeout", f"send the body within {self._body_within:g} s").answer()
         except ConnectionError:
             raise
+        except StoreError as exc:
+            return Refusal(503, "Service Unavailable", f"nothing was taken: {exc}").answer()
         except Exception:  # the one place: a fault of ours costs one answer
             log.exception("request could not be answered", extra={"path": request.path})
-            return problem(500, "Internal Server Error", "the collector's log says more")
+            return Refusal(500, "Internal Server Error", "the collector's log says more").answer()
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
+    def _admit(self, request: web.Request) -> None:
         hosts = _own_names(request)
         # A page of another site that resolves its name to this host would come with that name.
         if request.headers.get("Host", "").lower() not in hosts:
-            return problem(421, "Misdirected Request", "ask by the address that http.listen names")
+            raise Refusal(421, "Misdirected Request", "ask by the address that http.listen names")
         if request.headers.get("Origin", "null-if-missing") not in {"null-if-missing", *(f"http://{h}" for h in hosts)}:
-            return problem(403, "Forbidden", "requests of other origins are refused")
-        if request.path not in OPEN_PATHS and not self._knows(request.headers.get("Authorization", "")):
-            refusal = problem(401, "Unauthorized", "send the token of STATE/token as 'Authorization: Bearer …'")
-            refusal.headers["WWW-Authenticate"] = "Bearer"
-            return refusal
-        if (request.content_length or 0) > LARGEST_BODY:
-            return problem(413, "Content Too Large", f"at most {LARGEST_BODY} bytes")
+            raise Refusal(403, "Forbidden", "requests of other origins are refused")
+        need = self._need(request)
+        if request.path not in OPEN_PATHS:
+            self._identify(request, need)
+        _limit(request.content_length or 0, need.largest)
         if "Content-Encoding" in request.headers:
-            return problem(415, "Unsupported Media Type", "send the body as it is")
-        return None
+            raise Refusal(415, "Unsupported Media Type", "send the body as it is")
 
-    def _knows(self, header: str) -> bool:
-        scheme, _, given = header.partition(" ")
-        told = given.strip().encode("utf-8", "surrogateescape")
-        return scheme.lower() == "bearer" and hmac.compare_digest(told, self._token)
+    def _identify(self, request: web.Request, need: Need) -> None:
+        caller = self._people.who(request.headers.get("Authorization", ""))
+        if caller is None:
+            raise Refusal(401, "Unauthorized", "send the token of STATE/token as 'Authorization: Bearer …'")
+        if need.may not in caller.may:
+            scope = SCOPES[need.may]
+            part = "" if scope == need.may else f", of which 'people' gives them no '{need.may}'"
+            raise Refusal(403, "Forbidden", f"'{caller.name}' lacks the scope '{scope}'{part}", scope=scope)
+        request[CALLER] = caller
+
+    def _need(self, request: web.Request) -> Need:
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        return self._needs.get((request.method, path), Need())
+
+
+def _limit(size: int, largest: int) -> None:
+    if size > largest:
+        raise Refusal(413, "Content Too Large", f"at most {largest} bytes")
 
 
 def _own_names(request: web.Request) -> frozenset[str]:

@@ -2,19 +2,24 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from collector.items import in_order
 from collector.model import Told, read_history
-from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact
+from collector.refusal import Refusal
+from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact, Order, Prediction
 from exhaust.store import Store
 
 MOST_SUBJECTS = 200
 MOST_STEPS = 2000
+SHORTEST_PREFIX = 8
 _MOST_RECORDS = 64
-_RANK = {kind: rank for rank, kind in enumerate(("record", "fact", "decision", "execution", "task", "verdict"))}
+_MOST_NAMED = 3
+_KINDS = ("record", "fact", "prediction", "order", "decision", "execution", "task", "verdict")
+_RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 
 
 class Step(NamedTuple):
@@ -29,9 +34,10 @@ class Step(NamedTuple):
 def explain(store: Store, name: str) -> dict[str, Any] | None:
     """Return the chain that an id belongs to, or None where nobody has heard of it.
 
-    An id is that of a message, an episode, a candidate's first decision, an execution, a record or a batch.
+    An id is that of a message, an episode, a candidate's first decision, an execution, an order, a record or a batch;
+    its first 8 characters or more do where they begin no other. Raises Refusal where they do.
     """
-    subjects = _gather(store, _find(store, name))
+    subjects = _gather(store, _find(store, name) or _begun(store, name))
     if not subjects:
         return None
     messages = [message for known in subjects.values() for message in known.values()]
@@ -42,6 +48,8 @@ def explain(store: Store, name: str) -> dict[str, Any] | None:
         "id": name,
         "records": records,
         "facts": _items(store, subjects, "fact"),
+        "predictions": _items(store, subjects, "prediction"),
+        "orders": _items(store, subjects, "order"),
         "decisions": _items(store, subjects, "decision"),
         "executions": [
             {**item, "events": _events(subjects[f"execution/{item['id']}"])}
@@ -55,8 +63,39 @@ def _find(store: Store, name: str) -> set[str]:
     subject = store.get(f"id/{name}")
     if subject is not None:
         return {msgspec.json.decode(subject, type=str)}
-    found = itertools.chain(store.rows(f"record/{name}/"), store.rows(f"record/{name}#"))
-    return {"/".join(key.split("/")[2:]) for key, _ in itertools.islice(found, MOST_SUBJECTS)}
+    # Of a run that was asked for, and has not begun or never will, others know.
+    prefixes = (f"record/{name}/", f"record/{name}#", f"link/{name}/")
+    found = itertools.chain(*map(store.rows, prefixes))
+    return {key.split("/", 2)[2] for key, _ in itertools.islice(found, MOST_SUBJECTS)}
+
+
+def _begun(store: Store, prefix: str) -> set[str]:
+    """Return the subjects of the one thing whose ids begin so; all that is said of a subject is one thing."""
+    if len(prefix) < SHORTEST_PREFIX:
+        return set()
+    things = _things(store, prefix)
+    if len(things) > 1:
+        named = ", ".join(sorted(things)[:_MOST_NAMED])
+        raise Refusal(409, "Conflict", f"'{prefix[:80]}' begins more than one id, such as {named}: give more of it")
+    return set(itertools.chain(*things.values()))
+
+
+def _things(store: Store, prefix: str) -> dict[str, set[str]]:
+    """Return what has ids that begin so, with its subjects: once it is more than one thing, not all of it."""
+    things: dict[str, set[str]] = {}
+    for _, value in store.rows(f"id/{prefix}"):
+        subject = msgspec.json.decode(value, type=str)
+        things[subject.partition("/")[2]] = {subject}
+        if len(things) > _MOST_NAMED:
+            return things
+    for key, _ in itertools.islice(store.rows(f"record/{prefix}"), MOST_SUBJECTS):
+        _, record, subject = key.split("/", 2)
+        things.setdefault(record.partition("#")[0], set()).add(subject)
+    if not things:
+        for key, _ in itertools.islice(store.rows(f"link/{prefix}"), MOST_SUBJECTS):
+            _, name, subject = key.split("/", 2)
+            things.setdefault(name, set()).add(subject)
+    return things
 
 
 def _gather(store: Store, start: Iterable[str]) -> dict[str, Mapping[str, Told]]:
@@ -71,7 +110,7 @@ def _gather(store: Store, start: Iterable[str]) -> dict[str, Mapping[str, Told]]
         messages = read_history(store.rows, subject)
         if messages:
             found[subject] = messages
-            upstream |= _causes(store, messages.values())
+            upstream |= set(_causes(store, messages.values()))
             ahead += sorted(_neighbours(store, subject, messages))
     # What a fact was made from belongs to its story; what else came of that does not.
     for subject in sorted(upstream - found.keys())[:MOST_SUBJECTS]:
@@ -89,11 +128,14 @@ def _neighbours(store: Store, subject: str, messages: Mapping[str, Told]) -> Ite
                 yield msgspec.json.decode(row, type=str)
 
 
-def _causes(store: Store, messages: Iterable[Told]) -> set[str]:
-    """Return the subjects of the facts that facts name as their causes."""
-    names = {cause for message in messages if isinstance(message, Fact) for cause in message.causes}
-    rows = (store.get(f"id/{name}") for name in names)
-    return {msgspec.json.decode(row, type=str) for row in rows if row is not None}
+def _causes(store: Store, messages: Iterable[Told]) -> Iterator[str]:
+    """Yield the subjects of the facts that facts name as their causes, and of the orders that anything names."""
+    for message in messages:
+        for cause in message.causes:
+            row = store.get(f"id/{cause}")
+            subject = "" if row is None else msgspec.json.decode(row, type=str)
+            if subject and (isinstance(message, Fact) or subject.startswith("order/")):
+                yield subject
 
 
 def _items(store: Store, subjects: Iterable[str], kind: str) -> list[dict[str, Any]]:
@@ -156,8 +198,12 @@ def _made(name: str) -> float | None:
 
 def _steps(message: Told) -> Iterator[Step]:
     match message:
+        case Prediction():
+            yield Step(message.time, "prediction", message.id, _of_prediction(message))
         case Fact():
             yield Step(message.time, "fact", message.id, _of_fact(message))
+        case Order():
+            yield Step(message.time, "order", message.id, _of_order(message))
         case Decision():
             yield Step(message.time, "decision", message.id, _of_decision(message))
         case ExecutionEvent(task=None):
@@ -172,6 +218,20 @@ def _steps(message: Told) -> Iterator[Step]:
 def _of_fact(fact: Fact) -> str:
     state = "opened" if fact.id == fact.episode else "holds" if fact.state == "open" else f"closed, {fact.reason}"
     return f"{fact.name} {state}" + (f": {fact.summary}" if fact.summary else "")
+
+
+def _of_prediction(prediction: Prediction) -> str:
+    try:
+        due = f"{datetime.fromtimestamp(prediction.due, UTC):%Y-%m-%d %H:%M:%S}Z"
+    except (ValueError, OverflowError, OSError):
+        due = f"{prediction.due:g}"
+    return f"{_of_fact(prediction)}, due {due}, probability {prediction.probability:g}"
+
+
+def _of_order(order: Order) -> str:
+    what = f"{order.order} {order.target}" if order.target is not None else f"{order.order} everything"
+    where = f" on {order.host}" if order.host is not None else ""
+    return f"{order.by}: {what}{where}" + (f": {order.reason}" if order.reason else "")
 
 
 def _of_decision(decision: Decision) -> str:

@@ -1,4 +1,4 @@
-"""What the read model shows: one item per episode, candidate and execution, made from all that was said of it.
+"""What the read model shows: one item per episode, candidate, execution and order, made from all that was said of it.
 
 Each item is a function of the set of its messages, whatever the order in which they came.
 """
@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact, Reason
+from exhaust.ids import execution_of
+from exhaust.messages import TERMINAL, Decision, ExecutionEvent, Fact, Order, Prediction, Reason
 
 _PROGRESS = {state: rank for rank, state in enumerate(("pending", "waiting", "running", "verifying"))}
 
@@ -48,6 +49,14 @@ class FactItem(Item, frozen=True, kw_only=True):
     @property
     def over(self) -> bool:
         return self.state == "closed"
+
+
+class PredictionItem(FactItem, frozen=True, kw_only=True):
+    """An episode of a prediction, as last heard of."""
+
+    due: float
+    probability: float
+    horizon: float
 
 
 class DecisionItem(Item, frozen=True, kw_only=True):
@@ -99,7 +108,25 @@ class ExecutionItem(Item, frozen=True, kw_only=True):
         return self.state in TERMINAL
 
 
-ITEMS: dict[str, type[Item]] = {"fact": FactItem, "decision": DecisionItem, "execution": ExecutionItem}
+class OrderItem(Item, frozen=True, kw_only=True):
+    """What a person wanted, and of a trigger the run that it asked for."""
+
+    order: str
+    target: str | None
+    by: str
+    reason: str
+    inputs: dict[str, Any]
+    host: str | None
+    execution: str | None
+
+
+ITEMS: dict[str, type[Item]] = {
+    "fact": FactItem,
+    "prediction": PredictionItem,
+    "decision": DecisionItem,
+    "execution": ExecutionItem,
+    "order": OrderItem,
+}
 
 
 def fact_item(episode: str, facts: Iterable[Fact]) -> FactItem:
@@ -107,26 +134,30 @@ def fact_item(episode: str, facts: Iterable[Fact]) -> FactItem:
     told = sorted(facts, key=lambda fact: (fact.time, fact.id))
     newest = max(told, key=lambda fact: (fact.state == "closed", fact.time, fact.id))
     opening = next((fact for fact in told if fact.id == episode), told[0])
-    return FactItem(
-        id=episode,
-        time=opening.time,
-        updated=told[-1].time,
-        causes=opening.causes,
-        name=newest.name,
-        host=newest.host,
-        labels=newest.labels,
-        episode=episode,
-        state=newest.state,
-        reason=newest.reason,
-        severity=newest.severity,
-        since=opening.since,
-        valid_until=newest.valid_until,
-        value=newest.value,
-        summary=newest.summary,
-        evidence=newest.evidence,
-        detector=newest.detector,
-        ended=newest.time if newest.state == "closed" else None,
-    )
+    shown: dict[str, Any] = {
+        "id": episode,
+        "time": opening.time,
+        "updated": told[-1].time,
+        "causes": opening.causes,
+        "name": newest.name,
+        "host": newest.host,
+        "labels": newest.labels,
+        "episode": episode,
+        "state": newest.state,
+        "reason": newest.reason,
+        "severity": newest.severity,
+        "since": opening.since,
+        "valid_until": newest.valid_until,
+        "value": newest.value,
+        "summary": newest.summary,
+        "evidence": newest.evidence,
+        "detector": newest.detector,
+        "ended": newest.time if newest.state == "closed" else None,
+    }
+    if isinstance(newest, Prediction):
+        shown |= {"due": newest.due, "probability": newest.probability, "horizon": newest.horizon}
+        return PredictionItem(**shown)
+    return FactItem(**shown)
 
 
 def decision_item(first: str, decisions: Iterable[Decision]) -> DecisionItem:
@@ -177,6 +208,23 @@ def execution_item(execution: str, events: Iterable[ExecutionEvent]) -> Executio
         ended=ends[0].time if ends else None,
         deadline=_first(told, "deadline"),
         tasks=_tasks(told),
+    )
+
+
+def order_item(order: Order) -> OrderItem:
+    """Show an order."""
+    return OrderItem(
+        id=order.id,
+        time=order.time,
+        updated=order.time,
+        causes=order.causes,
+        order=order.order,
+        target=order.target,
+        by=order.by,
+        reason=order.reason,
+        inputs=order.inputs,
+        host=order.host,
+        execution=execution_of(order.id) if order.order == "trigger" else None,
     )
 
 

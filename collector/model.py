@@ -1,10 +1,11 @@
 """The read model: what the loop knows, decided and did, kept so that it can be listed and explained.
 
-A subject is `fact/<episode>`, `decision/<first id>` or `execution/<id>`. Kept are, for each, its item under that key,
-its messages under `history/<subject>/<message id>`, and what leads to it: `id/<any id>`, `record/<record>/<subject>`
-and `link/<id that it names>/<subject>`. Pure: messages in, rows out.
+A subject is `fact/<episode>`, `prediction/<episode>`, `decision/<first id>`, `execution/<id>` or `order/<id>`. Kept
+are, for each, its item under that key, its messages under `history/<subject>/<message id>`, and what leads to it:
+`id/<any id>`, `record/<record>/<subject>` and `link/<id that it names>/<subject>`. Pure: messages in, rows out.
 """
 
+import heapq
 import math
 import re
 from collections import OrderedDict
@@ -13,17 +14,21 @@ from typing import Any, cast
 
 import msgspec
 
-from collector.items import ITEMS, Item, decision_item, execution_item, fact_item
+from collector.items import ITEMS, Item, decision_item, execution_item, fact_item, order_item
 from collector.ledger import Arrival, Ledger
 from collector.shelf import MOST, Place, Shelf
+from collector.tally import Tally
 from exhaust.errors import MessageError
-from exhaust.messages import Codec, Decision, ExecutionEvent, Fact
+from exhaust.halts import Halts
+from exhaust.ids import execution_of
+from exhaust.messages import Codec, Decision, ExecutionEvent, Fact, Order, Prediction
 from exhaust.worker import Effect, Keep, Rows
 
-Told = Fact | Decision | ExecutionEvent
+Told = Fact | Decision | ExecutionEvent | Order
 Messages = dict[str, Told]
 
 MOST_MESSAGES = 1000
+_OVER_AT_ONCE = frozenset(("decision", "order"))
 # More subjects than one transaction of a worker touches, those that it drops included: what is not yet on disk is here.
 _RECENT = 640
 _ID = re.compile(r"[\w.:+-]{1,128}", re.ASCII)
@@ -31,15 +36,20 @@ _CAUSE = re.compile(r"[\w.:+-]{1,128}(#[0-9]{1,9})?", re.ASCII)
 
 
 class _Row(msgspec.Struct):
-    """As much of an item as placing it takes."""
+    """As much of an item as placing and counting it takes."""
 
     id: str
     time: float
     updated: float
     ended: float | None = None
-    rule: str = ""
+    host: str | None = None
+    severity: str = ""
+    rule: str | None = None
     rung: int | None = None
     cause: str | None = None
+    outcome: str = ""
+    workflow: str = ""
+    verdict: str | None = None
 
 
 class ReadModel:
@@ -51,6 +61,9 @@ class ReadModel:
         self._most = most
         self.ledger = Ledger()
         self.shelves: Mapping[str, Shelf] = {}
+        self.tallies: Mapping[str, Tally] = {}
+        self._halts = Halts()
+        self._ordered = 0.0
         self._rows: Rows = lambda prefix: iter(())
         self._candidates: dict[tuple[str, int, str], str] = {}
         self._recent: OrderedDict[str, Messages] = OrderedDict()
@@ -58,6 +71,7 @@ class ReadModel:
 
     def _forget(self) -> None:
         self.shelves = {kind: Shelf(self._most) for kind in ITEMS}
+        self.tallies = {kind: Tally() for kind in ITEMS}
         self._candidates.clear()
         self._recent.clear()
 
@@ -69,10 +83,13 @@ class ReadModel:
         for kind, shelf in self.shelves.items():
             for _, value in rows(f"{kind}/"):
                 row = read(value)
-                over = kind == "decision" or row.ended is not None
+                over = kind in _OVER_AT_ONCE or row.ended is not None
                 shelf.put(row.id, Place(row.time, row.updated, over))
+                self._count(kind, row.id, row)
                 if kind == "decision":
-                    self._candidates[row.rule, row.rung or 0, row.cause or ""] = row.id
+                    self._candidates[row.rule or "", row.rung or 0, row.cause or ""] = row.id
+        self._halts.recall(rows)
+        self._ordered = max((Codec.decode(row).time for _, row in rows("halt/")), default=0.0)
 
     def resume(self, now: float) -> Iterable[Effect]:
         return ()
@@ -95,6 +112,28 @@ class ReadModel:
                 return self._take(message)
         raise MessageError(f"a {type(message).__name__} is not for the collector")
 
+    @property
+    def halts(self) -> list[Order]:
+        """The halts in force, of everything first."""
+        return self._halts.standing()
+
+    def overruling(self, now: float) -> float:
+        """Return the time of a halt or a resume that is given now: past all before, though the clock was set back."""
+        return round(max(now, self._ordered + 1e-6), 6)
+
+    def take_order(self, order: Order) -> Iterator[Effect]:
+        """Remember what a person wants; who sends the order keeps this with it."""
+        if order.order != "trigger":
+            self._ordered = max(self._ordered, order.time)
+            yield from self._halts.take(order)
+        yield from self._take(order)
+
+    def worst(self, most: int) -> list[str]:
+        """Return the episodes of the worst open facts, of like ones those that changed last."""
+        rank = {severity: number for number, severity in enumerate(("critical", "error", "warning", "info"))}
+        tally = self.tallies["fact"]
+        return heapq.nsmallest(most, self.shelves["fact"].under_way(), key=lambda name: rank[tally.what(name)])
+
     def _take(self, message: Told) -> Iterator[Effect]:
         kind, name = self._subject(message)
         subject = f"{kind}/{name}"
@@ -107,11 +146,29 @@ class ReadModel:
         yield from _changes(subject, known, kept)
         yield Keep(subject, item)
         self.shelves[kind].put(name, Place(item.time, item.updated, item.over))
+        self._count(kind, name, item)
         for old in self.shelves[kind].surplus():
             yield from self._drop(kind, old)
 
+    def _count(self, kind: str, name: str, row: Any) -> None:
+        """Count an item, given whole or as a row, among its like."""
+        tally = self.tallies[kind]
+        match kind:
+            case "fact" if row.ended is None:
+                tally.put(name, row.host or "", row.severity)
+            case "fact":
+                tally.remove(name)
+            case "decision":
+                tally.put(name, row.rule or "", row.outcome)
+            case "execution":
+                tally.put(name, row.workflow, "under_way" if row.ended is None else row.verdict or "unknown")
+
     def _subject(self, message: Told) -> tuple[str, str]:
         match message:
+            case Order():
+                return "order", message.id
+            case Prediction():
+                return "prediction", message.episode
             case Fact():
                 return "fact", message.episode
             case ExecutionEvent():
@@ -139,6 +196,7 @@ class ReadModel:
         # Remembered as empty: until the transaction is on disk the rows still hold what is dropped here.
         self._remember(subject, {})
         self.shelves[kind].remove(name)
+        self.tallies[kind].remove(name)
         yield from _changes(subject, messages, {})
         yield Keep(subject, None)
 
@@ -191,7 +249,9 @@ def _is_assertion(message: Told) -> bool:
 
 def _item(kind: str, name: str, messages: Mapping[str, Any]) -> Item:
     match kind:
-        case "fact":
+        case "order":
+            return order_item(messages[name])
+        case "fact" | "prediction":
             return fact_item(name, messages.values())
         case "decision":
             return decision_item(name, messages.values())
@@ -244,3 +304,5 @@ def _links(message: Told) -> Iterator[str]:
                 yield execution
         case ExecutionEvent(cause=str(cause)):
             yield cause
+        case Order(order="trigger"):
+            yield execution_of(message.id)

@@ -1,7 +1,8 @@
 """What an operator sees first: every component of this host, the ledger, what is open and what is running."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ import aiohttp
 import msgspec
 
 from collector.model import ReadModel
+from exhaust.messages import Order
 from exhaust.store import Store
 
 ASK_WITHIN = 0.5
+SUPERVISOR = "supervisor"
 _MOST_RUNNING = 100
-_OF_THE_PROCESS = ("state", "since", "pid", "rss", "restarts", "slowest_beat")
+_NOT_WELL = ("waiting", "crashing", "hung")
+_MOST_FACTS = 10
+_OF_THE_PROCESS = ("state", "since", "pid", "rss", "restarts", "slowest_beat", "checks", "broker", "reload")
+_FACT = ("id", "name", "host", "labels", "severity", "since", "summary")
 _SHOWN = ("id", "workflow", "host", "state", "started", "time", "deadline", "rule", "attempt")
 
 
@@ -21,14 +27,30 @@ async def overview(
     model: ReadModel, store: Store, state: Path, now: float, own: tuple[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return what `/status` answers; `own` is this component's name and status, which no socket need tell."""
+    halts = [*_by_file(state / "HALT"), *map(_halt, model.halts)]
     return {
         "time": now,
-        "halt": (state / "HALT").exists(),
+        "halt": any(halt["target"] is None for halt in halts),
+        "halts": halts,
         "components": await components(state / "run", own),
         "ledger": model.ledger.table(),
         "open_facts": len(model.shelves["fact"].under_way()),
-        "running_executions": _running(model, store),
+        "worst_facts": [_part(item, _FACT) for item in _items(store, "fact", model.worst(_MOST_FACTS))],
+        "running_executions": [
+            _part(item, _SHOWN)
+            for item in _items(store, "execution", model.shelves["execution"].under_way()[:_MOST_RUNNING])
+        ],
     }
+
+
+def _by_file(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the halt that the file stands for while it exists."""
+    with contextlib.suppress(FileNotFoundError):
+        yield {"target": None, "by": str(path), "reason": "the file exists", "since": path.stat().st_mtime}
+
+
+def _halt(order: Order) -> dict[str, Any]:
+    return {"target": order.target, "by": order.by, "reason": order.reason, "since": order.time}
 
 
 async def components(sockets: Path, own: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -44,7 +66,18 @@ async def components(sockets: Path, own: tuple[str, Mapping[str, Any]]) -> dict[
     name, status = own
     if "pid" not in rows.get(name, {}):
         rows[name] = {"state": "ready", **status}
+    for child, kept in rows.get(SUPERVISOR, {}).pop("children", {}).items():
+        _add_kept(rows, child, kept)
     return dict(sorted(rows.items()))
+
+
+def _add_kept(rows: dict[str, Any], child: str, kept: Mapping[str, Any]) -> None:
+    """Add what the supervisor knows of a child that does not speak for itself, or that keeps ending."""
+    row = rows.get(child, {})
+    if kept["state"] in _NOT_WELL:
+        rows[child] = {**row, **kept}
+    elif all(other.get("pid") != kept["pid"] for other in rows.values()):
+        rows[child] = {**kept, **row}
 
 
 def _found(sockets: Path) -> list[Path]:
@@ -79,7 +112,10 @@ async def _ask(path: Path) -> dict[str, Any]:
         return {"state": "down", "last_error": f"{path.name}: {exc}"}
 
 
-def _running(model: ReadModel, store: Store) -> list[dict[str, Any]]:
-    rows = (store.get(f"execution/{name}") for name in model.shelves["execution"].under_way()[:_MOST_RUNNING])
-    items = (msgspec.json.decode(row) for row in rows if row is not None)
-    return [{key: item.get(key) for key in _SHOWN} for item in items]
+def _items(store: Store, kind: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    rows = (store.get(f"{kind}/{name}") for name in names)
+    return (msgspec.json.decode(row) for row in rows if row is not None)
+
+
+def _part(item: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    return {field: item.get(field) for field in fields}

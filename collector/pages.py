@@ -1,14 +1,13 @@
-"""Lists of items, the newest first, a page at a time, read from the store without loading the rest."""
+"""Lists of items, a page at a time: those of the store the newest first, without loading the rest; others by name."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.items import ITEMS
+from collector.refusal import bad
 from collector.shelf import Shelf
-from exhaust.errors import UsageError
 from exhaust.store import Store
 
 DEFAULT_LIMIT = 100
@@ -18,7 +17,7 @@ _AT_ONCE = 200
 
 
 class Page(NamedTuple):
-    """Items as they are stored; `next` is the cursor of what follows."""
+    """Items as JSON; `next` is the cursor of what follows."""
 
     items: list[bytes]
     next: str | None
@@ -27,37 +26,35 @@ class Page(NamedTuple):
 class Query(NamedTuple):
     """Which items, how many, and after which one; a filter's name may go into a map, as in `labels.service`."""
 
-    kind: str
     filters: Mapping[str, str]
     limit: int = DEFAULT_LIMIT
-    after: tuple[float, str] | None = None
+    after: str | None = None
 
 
-def read_query(kind: str, given: Iterable[tuple[str, str]]) -> Query:
-    """Return the query of a request's parameters. Raise UsageError for those that nobody knows."""
-    query = Query(kind, {})
+def read_query(kind: str, fields: Collection[str], given: Iterable[tuple[str, str]]) -> Query:
+    """Return the query of a request's parameters. Raises Refusal for those that nobody knows."""
+    query = Query({})
     filters: dict[str, str] = {}
-    known = {field.name for field in msgspec.structs.fields(ITEMS[kind])}
     for name, value in given:
         if name == "limit":
             query = query._replace(limit=_limit(value))
         elif name == "after":
-            query = query._replace(after=_cursor(value))
-        elif name.partition(".")[0] in known:
+            query = query._replace(after=value)
+        elif name.partition(".")[0] in fields:
             filters[name] = value
         else:
-            raise UsageError(f"no {kind} has a field '{name}': there are {', '.join(sorted(known))}")
+            raise bad(f"no {kind} has a field '{name[:80]}': there are {', '.join(sorted(fields))}")
     return query._replace(filters=filters)
 
 
-async def page(store: Store, shelf: Shelf, query: Query) -> Page:
-    """Return the next items that match."""
+async def page(store: Store, kind: str, shelf: Shelf, query: Query) -> Page:
+    """Return the next items that match. Raises Refusal where the cursor is none of ours."""
     items: list[bytes] = []
     size = 0
-    cursor = query.after
+    cursor = None if query.after is None else _cursor(query.after)
     while places := shelf.newest(_AT_ONCE, cursor):
         for cursor in places:
-            row = store.get(f"{query.kind}/{cursor[1]}")
+            row = store.get(f"{kind}/{cursor[1]}")
             if row is None or not _matches(row, query.filters):
                 continue
             items.append(row)
@@ -68,6 +65,19 @@ async def page(store: Store, shelf: Shelf, query: Query) -> Page:
         # A filter that matches little may look at all there is: what arrives comes first.
         await asyncio.sleep(0)
     return Page(items, None)
+
+
+def named_page(items: Sequence[dict[str, Any]], query: Query) -> Page:
+    """Return the next of items that stand in the order of their ids."""
+    found: list[bytes] = []
+    for item in items:
+        if query.after is not None and item["id"] <= query.after:
+            continue
+        if all(_said(item, name) == value for name, value in query.filters.items()):
+            found.append(msgspec.json.encode(item))
+        if len(found) == query.limit:
+            return Page(found, item["id"] if item is not items[-1] else None)
+    return Page(found, None)
 
 
 def _matches(row: bytes, filters: Mapping[str, str]) -> bool:
@@ -89,9 +99,9 @@ def _said(item: Any, path: str) -> str:
 
 
 def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_ITEMS:
-        return int(text)
-    raise UsageError(f"'limit' is a number from 1 to {MOST_ITEMS}")
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_ITEMS:
+        return int(text[:9])
+    raise bad(f"'limit' is a number from 1 to {MOST_ITEMS}")
 
 
 def _text(cursor: tuple[float, str]) -> str:
@@ -103,4 +113,4 @@ def _cursor(text: str) -> tuple[float, str]:
     try:
         return float(time), name
     except ValueError:
-        raise UsageError("'after' is what an earlier answer gave as 'next'") from None
+        raise bad("'after' is what an earlier answer gave as 'next'") from None

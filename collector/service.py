@@ -1,26 +1,37 @@
 """The collector at work: its decider on its queues, and its answers over HTTP."""
 
 import asyncio
+import contextlib
 import ipaddress
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web, web_response
 
-from collector.access import make_token
 from collector.api import Api
+from collector.definitions import Definitions
+from collector.emission import Emission
 from collector.feed import Feed
 from collector.ledger import Arrival, read_arrival
 from collector.model import ReadModel
+from collector.orders import Orders
+from collector.people import People, make_token
 from exhaust.broker.interface import Delivery
 from exhaust.errors import ConfigurationError
 from exhaust.leading import leading
 from exhaust.messages import AnyMessage
+from exhaust.people import Person
 from exhaust.routing import BACKLOG, QUEUES, TELEMETRY
 from exhaust.service import Station
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_NOTHING = Definitions()
+_LISTEN_AGAIN = 1.0
 
 
 class Collector:
@@ -28,75 +39,132 @@ class Collector:
 
     name = "collector"
 
-    def __init__(self, station: Station, listen: str = "127.0.0.1:8640") -> None:
+    def __init__(
+        self,
+        station: Station,
+        listen: str = "127.0.0.1:8640",
+        *,
+        people: Sequence[Person] = (),
+        definitions: Definitions = _NOTHING,
+    ) -> None:
         self._station = station
         self._address = loopback(listen)
+        self._people = People(station.state / "token", people)
+        self._definitions = definitions
         self._model = ReadModel()
         self._feed = Feed()
         self._worker: Worker | None = None
+        self._deaf = ""
         self.port = self._address[1]
         self.app: web.Application | None = None
         self.answering = asyncio.Event()
 
     def ready(self) -> Mapping[str, bool]:
         """Tell what must be in order before work can flow."""
-        return {"broker": self._station.broker.connected, "store": self._worker is not None}
+        return {"broker": self._station.broker.connected, "store": self._worker is not None, "http": not self._deaf}
 
     def status(self) -> dict[str, Any]:
         if self._worker is None:
             return {"state": "standby"}
-        return {"state": "leading", **self._worker.status(), "lag": round(self._model.ledger.lag, 3)}
+        broker = self._station.broker
+        return {
+            "state": "leading",
+            **self._worker.status(),
+            **({"state": "not_ready", "last_error": self._deaf} if self._deaf else {}),
+            "lag": round(self._model.ledger.lag, 3),
+            "broker": {"connected": broker.connected, "last_error": getattr(broker, "last_error", None)},
+            "people": self._people.faults(),
+        }
+
+    def stuck(self) -> str:
+        return "" if self._worker is None else self._worker.stuck()
 
     async def run(self, until: asyncio.Event) -> None:
         station = self._station
-        token = make_token(station.state / "token")
+        make_token(station.state / "token")
         async with leading(station.state / "collector.db", until) as store:
             if store is None:
                 return
-            self._worker = Worker(
-                self.name, self._model, store, station.broker, station.clock, QUEUES[self.name], unpack=self._unpack
+            self._worker = worker = Worker(
+                self.name,
+                self._model,
+                store,
+                station.broker,
+                station.clock,
+                QUEUES[self.name],
+                signer=station.keys.signer(self.name),
+                unpack=self._unpack,
             )
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._worker.run(until), name="worker")
+                    tasks.create_task(worker.run(until), name="worker")
                     # The worker recalls in its first step: nobody may be answered before that.
                     await asyncio.sleep(0)
-                    await self._answer(store, token, until)
+                    await self._answer(self._api(store, worker), until)
             finally:
                 self._worker = None
 
     def _unpack(self, delivery: Delivery) -> Arrival | AnyMessage:
         if delivery.exchange in (TELEMETRY, BACKLOG):
-            return read_arrival(delivery)
+            arrival = read_arrival(delivery)
+            self._feed.show(delivery, arrival.host, f"{arrival.emitter}.{arrival.stream}")
+            return arrival
         message = unpack(delivery)
         self._feed.publish(message)
         return message
 
-    async def _answer(self, store: Store, token: str, until: asyncio.Event) -> None:
-        station = self._station
-        api = Api(self._model, store, self._feed, station.state, station.clock, status=self.status, ready=self.ready)
+    def _api(self, store: Store, worker: Worker) -> Api:
+        station, model, feed, definitions = self._station, self._model, self._feed, self._definitions
+        return Api(
+            model=model,
+            store=store,
+            feed=feed,
+            definitions=definitions,
+            orders=Orders(model, store, feed, definitions, station.clock, worker.put),
+            emission=Emission(store, worker.put, station.host, station.clock),
+            state=station.state,
+            clock=station.clock,
+            status=self.status,
+            ready=self.ready,
+        )
+
+    async def _answer(self, api: Api, until: asyncio.Event) -> None:
         # Requests that are no HTTP are answered below all handlers, with the library's version unless told otherwise.
         vars(web_response)["SERVER_SOFTWARE"] = "exhaust"
-        self.app = api.app(token)
+        self.app = api.app(self._people)
         runner = web.AppRunner(
-            self.app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=15.0, auto_decompress=False
+            self.app,
+            access_log=None,
+            shutdown_timeout=1.0,
+            keepalive_timeout=15.0,
+            lingering_time=2.0,
+            auto_decompress=False,
         )
         await runner.setup()
         try:
-            await self._listen(runner)
-            self.answering.set()
+            await self._listen(runner, until)
             await until.wait()
         finally:
             self._feed.close()
             await runner.cleanup()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _listen(self, runner: web.AppRunner, until: asyncio.Event) -> None:
+        """Listen as soon as the address is ours to take: the loop goes on meanwhile, and heals."""
         host, port = self._address
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as exc:
-            raise ConfigurationError([f"http.listen: {host}:{port}: {exc.strerror or exc}"]) from exc
-        self.port = runner.addresses[0][1]
+        while not until.is_set():
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as exc:
+                deaf = f"http.listen: {host}:{port}: {exc.strerror or exc}: end who has it, or choose another"
+                if deaf != self._deaf:
+                    log.error("nobody can ask", extra={"error": deaf})
+                self._deaf = deaf
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(until.wait(), _LISTEN_AGAIN)
+            else:
+                self._deaf, self.port = "", runner.addresses[0][1]
+                self.answering.set()
+                return
 
 
 def loopback(listen: str) -> tuple[str, int]:

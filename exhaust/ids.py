@@ -34,6 +34,11 @@ def definition_hash(definition: object) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
+def execution_of(order: str) -> str:
+    """Return the id of the run that an order, of this id, asks for."""
+    return derived_id("execution", (order,), "order")
+
+
 def effect_key(execution: str, task: str, retry: int) -> str:
     """Return the idempotency key of one task's effect; `task` is its path, with the `for_each` item if any."""
     return hashlib.sha256(f"{execution}\x1f{task}\x1f{retry}".encode()).hexdigest()

@@ -8,6 +8,7 @@ mark as seen, the state and the messages to send; then it acknowledges, publishe
 import asyncio
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _REMEMBER = 24 * 3600.0
 _MOST_UNMARKED = 256
+# Longer than a clock takes to notice that it was set: see `exhaust.clock`.
+_LATE_AFTER = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ class Worker:
         signer: Signer | None = None,
         unpack: Callable[[Delivery], Any] = unpack,
         perform: Callable[[Any], Awaitable[Any]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._decider = decider
@@ -141,6 +145,9 @@ class Worker:
         self._seen: dict[str, float] = {}
         self._rescheduled = asyncio.Event()
         self._alarm = math.inf
+        self._monotonic = monotonic
+        self._timing = False
+        self._late_since: float | None = None
         self._fault: asyncio.Future[None] | None = None
         self._work: asyncio.TaskGroup | None = None
         self._busy = 0
@@ -160,6 +167,7 @@ class Worker:
             timer = self._work.create_task(self._keep_time(), name="timer")
             await self._consume(until)
             timer.cancel()
+            self._timing = False
             await self._finished.wait()
             await self._outbox.drained()
             outbox.cancel()
@@ -192,6 +200,15 @@ class Worker:
             **self._decider.status(),
         }
 
+    def stuck(self) -> str:
+        """Tell of what has been due for long and is not done, by a clock that nobody sets; asked every second or so."""
+        if not self._timing or self._decider.due > self._clock.now():
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = self._monotonic()
+        late = 0.0 if self._late_since is None else self._monotonic() - self._late_since
+        return f"what is due has not been done for {late:.0f} s" if late > _LATE_AFTER else ""
+
     async def handle(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         """Decide all that has arrived in one transaction; only what cannot be handled is rejected."""
         if self._fault is not None and self._fault.done():
@@ -202,6 +219,26 @@ class Worker:
             # The decider has gone on from what is stored: only a new start brings them together again.
             if self._fault is not None:
                 self._fault.set_exception(exc)
+            raise
+
+    def put(self, effects: Iterable[Effect]) -> None:
+        """Do what a caller beside the queues asks for: durable when this returns, and on its way.
+
+        Raises MessageError where one of the effects cannot be sent, and StoreError while nothing is taken; then
+        nothing of it has happened.
+        """
+        if self._fault is None or self._fault.done():
+            raise StoreError(f"the {self.name} takes nothing just now")
+        turn = _Turn()
+        try:
+            turn.take(list(effects), self._signer)
+        except Exception:
+            self._decider.recall(self._store.rows)
+            raise
+        try:
+            self._commit(turn)
+        except Exception as exc:
+            self._fault.set_exception(exc)
             raise
 
     async def _raise_fault(self, fault: asyncio.Future[None]) -> None:
@@ -282,7 +319,9 @@ class Worker:
 
     async def _keep_time(self) -> None:
         forget = self._clock.now() + _REMEMBER / 24
+        self._timing = True
         while True:
+            self._late_since = None
             await asyncio.sleep(0)  # a decider that is due again and again must not keep others from running
             now = self._clock.now()
             if self._decider.due <= now:

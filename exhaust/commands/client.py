@@ -1,9 +1,10 @@
 """Asks a running system over HTTP, as the commands do."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -14,6 +15,7 @@ _ANSWER_WITHIN = 10.0
 _CONNECT_WITHIN = 3.0
 _LONGEST_EVENT = 1 << 20
 _LARGEST_PAGE = 1000
+_ASKED_WRONG = frozenset((400, 403, 409, 413, 415))
 
 
 class Client:
@@ -41,16 +43,38 @@ class Client:
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """Return what is answered."""
-        return self._content(*await self._ask(path, params))
+        return self._content(*await self._ask("GET", path, params=params))
 
     async def find(self, path: str) -> Any:
         """Return what is answered; None where nothing is known of it."""
-        status, body = await self._ask(path, None)
+        status, body = await self._ask("GET", path)
         return None if status == 404 else self._content(status, body)
 
-    async def _ask(self, path: str, params: Mapping[str, str] | None) -> tuple[int, bytes]:
+    async def waits_for(self) -> list[str]:
+        """Return what is not in order just now for work to flow, such as `broker`."""
+        _, body = await self._ask("GET", "/readyz")
+        return [name for name, well in self._decoded(body).items() if not well]
+
+    async def post(self, path: str, content: Any) -> Any:
+        """Return what is answered to something that is to be done."""
+        body, type_ = msgspec.json.encode(content), {"Content-Type": "application/json"}
+        status, answer = await self._ask("POST", path, data=body, headers=type_)
+        # Here an unknown path is an unknown name: that of a workflow.
+        return self._content(400 if status == 404 else status, answer)
+
+    async def emit(self, stream: str, lines: bytes, before: int = 0) -> int:
+        """Send JSON lines, which follow as many that were sent; return how many became records."""
+        type_ = {"Content-Type": "application/x-ndjson"}
+        status, body = await self._ask("POST", f"/api/v1/emit/{quote(stream, safe='')}", data=lines, headers=type_)
+        refused = self._decoded(body) if status == 400 else {}
+        if line := refused.get("line"):
+            what = str(refused["detail"]).replace(f"line {line}", f"line {line + before}", 1)
+            raise UsageError(what)
+        return int(self._content(status, body)["records"])
+
+    async def _ask(self, method: str, path: str, **more: Any) -> tuple[int, bytes]:
         try:
-            async with self._session.get(self._base + path, params=params, allow_redirects=False) as answer:
+            async with self._session.request(method, self._base + path, allow_redirects=False, **more) as answer:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, OSError) as exc:
             raise self._nobody(exc) from exc
@@ -68,35 +92,50 @@ class Client:
             after = {"after": page["next"]}
         return items
 
-    async def events(self, kind: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the messages of a kind, such as `fact`, as they arrive, until the system stops."""
+    async def events(self, *kinds: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the messages of these kinds, such as `fact`, as they arrive, until the system stops."""
+        async for line in self._lines([("kind", kind) for kind in kinds]):
+            if line.startswith(b"data: "):
+                yield self._content(200, line[6:])
+
+    async def records(self, stream: str, host: str | None) -> AsyncIterator[dict[str, Any] | None]:
+        """Yield the records of a stream, or of those that a pattern matches, as they arrive; None ends a batch."""
+        params = [("kind", "record"), ("stream", stream), *([("host", host)] if host is not None else [])]
+        async for line in self._lines(params):
+            if line.startswith(b"data: "):
+                yield self._content(200, line[6:])
+            elif line.startswith(b": that was a batch"):
+                yield None
+
+    async def _lines(self, params: Sequence[tuple[str, str]]) -> AsyncIterator[bytes]:
+        """Yield what the stream of events is made of; the first line as soon as it is followed."""
         forever = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_WITHIN)
         try:
-            async with self._session.get(
-                f"{self._base}/api/v1/stream", params={"kind": kind}, timeout=forever
-            ) as answer:
+            async with self._session.get(f"{self._base}/api/v1/stream", params=params, timeout=forever) as answer:
                 if answer.status != 200:
                     self._content(answer.status, await answer.read())
                 async for line in answer.content:
-                    if line.startswith(b"data: "):
-                        yield self._content(200, line[6:])
+                    yield line
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise self._nobody(exc) from exc
         raise UnreachableError(f"{self._base} has stopped: nothing more to follow")
 
     def _content(self, status: int, body: bytes) -> Any:
-        try:
-            content = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, RecursionError):
-            raise UnreachableError(f"{self._base} answers, but not as Exhaust does: is 'http.listen' right?") from None
-        if status == 200:
+        content = self._decoded(body)
+        if status in (200, 202):
             return content
         detail = f"{content.get('detail') or content.get('title')}" if isinstance(content, dict) else ""
-        if status == 400:
+        if status in _ASKED_WRONG:
             raise UsageError(detail)
         if status == 401:
             raise UnreachableError(f"{self._base} does not accept the token in {self._token_file}: is it of this one?")
         raise UnreachableError(f"{self._base} answered {status}: {detail}")
+
+    def _decoded(self, body: bytes) -> Any:
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError):
+            raise UnreachableError(f"{self._base} answers, but not as Exhaust does: is 'http.listen' right?") from None
 
     def _nobody(self, exc: Exception) -> UnreachableError:
         if isinstance(exc, TimeoutError):

@@ -4,7 +4,7 @@ Nothing that came from outside reaches a terminal as it is: control characters a
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,67 +90,47 @@ def row(*cells: tuple[Any, int]) -> str:
     return "  ".join(shown).rstrip()
 
 
-def status_lines(status: Item) -> Iterator[str]:
-    """Render `/status`."""
-    now = status["time"]
-    yield f"{when(now)}" + ("  HALTED: nothing starts until 'exhaust resume'" if status["halt"] else "")
-    yield ""
-    yield row(("component", 14), ("state", 10), ("since", -7), ("handled/s", -9), ("lag", -7), ("restarts", -8))
-    for name, one in status["components"].items():
-        yield from _component(name, one, now)
-    yield ""
-    yield from _ledger(status["ledger"], now)
-    yield f"open facts: {amount(status['open_facts'])}    running executions: {len(status['running_executions'])}"
-    for item in status["running_executions"]:
-        yield row(("", 0), (item["workflow"], 24), (item["host"], 20), (item["state"], 10), (_age(item, now), -7))
-        yield f"  {fit(item['id'], WIDTH - 2)}"
-
-
-def _component(name: str, one: Item, now: float) -> Iterator[str]:
-    since = now - one["since"] if isinstance(one.get("since"), int | float) else None
-    rate = (one.get("rates") or {}).get("handled")
-    yield row(
-        (name, 14),
-        (one.get("state"), 10),
-        (span(since), -7),
-        (amount(rate), -9),
-        (span(one.get("lag")), -7),
-        (one.get("restarts"), -8),
-    )
-    if error := one.get("last_error"):
-        yield f"  {fit(error, WIDTH - 2)}"
-
-
-def _ledger(table: Sequence[Item], now: float) -> Iterator[str]:
-    if not table:
-        yield "ledger: nothing has arrived yet"
-        yield ""
-        return
-    widths = (20, 14, -7, -7, -6, -6, -7)
-    heads = ("host", "emitter", "batches", "records", "missed", "lost", "last")
-    yield row(*zip(heads, widths, strict=True))
-    for one in table:
-        counts = [amount(one[key]) for key in ("received", "records", "missing", "dropped")]
-        yield row(*zip((one["host"], one["emitter"], *counts, span(now - one["last"])), widths, strict=True))
-    yield ""
-
-
-def _age(item: Item, now: float) -> str:
-    return span(now - (item.get("started") or item["time"]))
-
-
 def item_lines(kind: str, item: Item) -> Iterator[str]:
     """Render an item of `facts`, `decisions` or `executions`, or a message about one."""
     match kind:
         case "facts":
             yield row((when(item["time"]), 24), (item["state"], 6), (item["severity"], 8), (item["name"], 36))
-            yield row(("", 0), (item["id"], 36), (item["host"], 14), (item["summary"] or item["value"], 24))
+            yield row(("", 0), (item["id"], 36), (item["host"], 14), (_what(item), 24))
+        case "predictions":
+            yield row((when(item["time"]), 24), (item["state"], 6), (item["severity"], 8), (item["name"], 36))
+            yield row(("", 0), (item["id"], 36), (item["host"], 14), (_expectation(item), 24))
+        case "hosts":
+            yield from _host(item)
         case "decisions":
             rule = f"{fit(item['rule'], 38)}/{item['rung']}"
             yield row((when(item["time"]), 24), (item["outcome"], 8), (rule, 44))
             yield row(("", 0), (item["id"], 36), (item["host"], 14), (_reasons(item), 24))
         case _:
             yield from _execution(item)
+
+
+def _what(item: Item) -> Any:
+    labels = " ".join(f"{name}={value}" for name, value in sorted(item["labels"].items()))
+    return item["summary"] or labels or item["value"]
+
+
+def _expectation(item: Item) -> str:
+    return f"{item['probability']:.0%} by {when(item['due'])[:16]}"
+
+
+def _host(item: Item) -> Iterator[str]:
+    known, wrong = "known" if item["known"] else "unknown", f"{item['open_facts']} open"
+    yield row((item["name"], 30), (known, 8), (when(item["last_heard"]), 24), (wrong, -9))
+    labels = " ".join(f"{name}={value}" for name, value in sorted(item["labels"].items()))
+    if labels or item["streams"]:
+        yield row(("", 0), (labels, 36), (" ".join(item["streams"]), 40))
+
+
+def record_line(record: Item) -> str:
+    """Render a record on one line: when, whose, and as many of its fields as fit."""
+    fields = {name: value for name, value in record.items() if name not in ("id", "time", "host", "stream")}
+    told = " ".join(f"{fit(name, 30)}={fit(value, 60)}" for name, value in fields.items())
+    return row((when(record["time"])[11:], 13), (record["host"], 14), (told, 49))
 
 
 def _reasons(item: Item) -> str:
@@ -171,9 +151,14 @@ def _execution(item: Item) -> Iterator[str]:
 
 def chain_lines(chain: Item) -> Iterator[str]:
     """Render an explanation: who and what first, then the time-line in milliseconds."""
-    for fact in chain["facts"]:
-        yield fit(f"fact       {fit(fact['name'], 200)} on {fit(fact['host'], 200)}, {fact['state']}: {fact['reason']}")
-        yield f"           {fit(fact['id'], 69)}"
+    for order in chain["orders"]:
+        yield fit(f"order      {_wanted(order)}, by {fit(order['by'], 200)}")
+        yield f"           {fit(order['id'], 69)}"
+    for kind in ("fact", "prediction"):
+        for fact in chain[f"{kind}s"]:
+            state = f"{fit(fact['state'], 200)}: {fit(fact['reason'], 200)}"
+            yield fit(f"{kind:10} {fit(fact['name'], 200)} on {fit(fact['host'], 200)}, {state}")
+            yield f"           {fit(fact['id'], 69)}"
     for decision in chain["decisions"]:
         yield fit(f"decision   {fit(decision['rule'], 200)}/{decision['rung']}: {decision['outcome']}")
     for run in chain["executions"]:
@@ -187,14 +172,19 @@ def chain_lines(chain: Item) -> Iterator[str]:
         yield from _step(step)
 
 
+def _wanted(order: Item) -> str:
+    what = "everything" if order["target"] is None else fit(order["target"], 200)
+    return f"{fit(order['order'], 200)} {what}" + (f" on {fit(order['host'], 200)}" if order["host"] else "")
+
+
 def _step(step: Item) -> Iterator[str]:
     lead = f"{step['ms']:12.1f}  {fit(step['kind'], 9):9}  "
-    for line in _wrapped(fit(step["what"], 3 * (WIDTH - len(lead))), WIDTH - len(lead)):
+    for line in wrapped(fit(step["what"], 3 * (WIDTH - len(lead))), WIDTH - len(lead)):
         yield lead + line
         lead = " " * len(lead)
 
 
-def _wrapped(text: str, width: int) -> Iterable[str]:
+def wrapped(text: str, width: int) -> Iterable[str]:
     """Break text at the width, at a space where there is one near the end of the line."""
     while columns(text) > width:
         end = 0

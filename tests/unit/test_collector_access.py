@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from collector.access import make_token
 from collector.service import loopback
 from exhaust.errors import ConfigurationError
-from tests.unit.collector_system import System
+from exhaust.people import Person
+from tests.unit.collector_system import System, bearer, person
 
 
 @pytest.fixture
@@ -20,18 +20,63 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         yield running
 
 
-async def test_every_route_but_two_refuses_who_has_no_token(system: System) -> None:
+POSTED = {
+    "/api/v1/workflows/{id}/trigger": "trigger",
+    "/api/v1/halt": "halt",
+    "/api/v1/resume": "halt",
+    "/api/v1/emit/{stream}": "emit",
+}
+
+
+def routes(system: System) -> set[tuple[str, str]]:
     app = system.collector.app
     assert app is not None
-    paths = {route.resource.canonical for route in app.router.routes() if route.resource}
-    assert len(paths) >= 11
+    return {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+
+
+def named(path: str) -> str:
+    return path.replace("{id}", "restart-service").replace("{stream}", "traffic")
+
+
+async def test_every_route_but_two_refuses_who_has_no_token(system: System) -> None:
+    paths = {path for _, path in routes(system)}
+    assert len(paths) >= 20
     async with aiohttp.ClientSession(f"http://127.0.0.1:{system.collector.port}") as nobody:
-        for path in {path.replace("{id}", "e1") for path in paths} | {"/", "/nothing", "/api/v1/../status"}:
+        for path in {named(path) for path in paths} | {"/", "/nothing", "/api/v1/../status"}:
             for method in ("GET", "POST", "DELETE"):
                 async with nobody.request(method, path) as answer:
                     free = 200 if method == "GET" else 405
                     expected = free if path in ("/healthz", "/readyz") else 401
                     assert answer.status == expected, f"{method} {path}"
+                    assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
+
+
+async def test_whatever_changes_something_is_known_to_need_more_than_reading(system: System) -> None:
+    changing = {path for method, path in routes(system) if method not in ("GET", "HEAD")}
+    assert changing == POSTED.keys()
+
+
+@pytest.mark.parametrize("may", [(), ("approve",), ("trigger",), ("halt",), ("emit",), ("trigger", "halt", "emit")])
+async def test_each_may_do_what_is_given_to_them_and_nothing_else(tmp_path: Path, may: tuple[str, ...]) -> None:
+    ann = person(tmp_path, "ann", *may)
+    async with System(tmp_path, people=(ann,)).running() as system:
+        system.http.headers["Authorization"] = bearer(ann)
+        await system.get("/api/v1/facts")
+        body = {"/api/v1/workflows/{id}/trigger": {"inputs": {"service": "shop"}, "host": "web-01"}}
+        for path, needed in POSTED.items():
+            answer = await system.post(named(path), body.get(path), 202 if needed in may else 403)
+            if needed not in may:
+                scope = "emit" if needed == "emit" else "operate"
+                assert answer["scope"] == scope
+                assert f"'ann' lacks the scope '{scope}'" in answer["detail"]
+
+
+async def test_status_tells_whose_token_grants_nothing(tmp_path: Path) -> None:
+    gone = Person(name="bob", token_file=str(tmp_path / "none"))
+    async with System(tmp_path, people=(person(tmp_path, "ann"), gone)).running() as system:
+        told = (await system.get("/status"))["components"]["collector"]["people"]
+        assert list(told) == ["bob"]
+        assert "No such file" in told["bob"]
 
 
 @pytest.mark.parametrize(
@@ -107,25 +152,6 @@ async def test_bodies_that_are_too_large_or_packed_are_refused(system: System) -
     ):
         async with system.http.post("/api/v1/facts", data=data, headers=extra) as answer:
             assert answer.status == status
-
-
-def test_a_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
-    token = make_token(tmp_path / "token")
-    assert len(token) == 43
-    assert make_token(tmp_path / "token") == token
-    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["token"]
-
-
-def test_a_token_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path) -> None:
-    make_token(tmp_path / "token")
-    (tmp_path / "token").chmod(0o640)
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        make_token(tmp_path / "token")
-    (tmp_path / "token").chmod(0o600)
-    (tmp_path / "token").write_text("\n")
-    with pytest.raises(ConfigurationError, match="holds no token"):
-        make_token(tmp_path / "token")
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8640", "10.0.0.1:80", "8640", "web:80", "127.0.0.1:x", "127.0.0.1:70000"])

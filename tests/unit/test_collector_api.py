@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Handler, Queue
-from exhaust.messages import Batch, Message
+from exhaust.messages import Batch, Codec, Message
 from exhaust.routing import EXCHANGES, QUEUES
+from exhaust.wire import pack
 from tests.unit.collector_system import BATCH, CHAIN, System, T
 
 
@@ -51,6 +53,31 @@ async def test_any_id_of_a_chain_explains_all_of_it(system: System, name: str) -
         "execution", "verdict",
     ]  # fmt: skip
     assert [chain["steps"][n]["ms"] for n in (0, 2, 3, -1)] == [0.0, 4.0, 6.0, 13.0]
+
+
+LONG = "0190163d-0000-739b-aea5-966c26f8ad91"
+
+
+@pytest.mark.parametrize("prefix", [LONG[:8], LONG[:20], LONG])
+async def test_the_beginning_of_an_id_does_where_it_begins_no_other(system: System, prefix: str) -> None:
+    episode = msgspec.structs.replace(CHAIN[0], id=LONG, episode=LONG, causes=(), evidence=[])
+    again = msgspec.structs.replace(episode, id=f"{LONG[:-1]}2", time=T + 5)
+    await system.tell(episode, again)
+    assert [fact["id"] for fact in (await system.get(f"/api/v1/explain/{prefix}"))["facts"]] == [LONG]
+
+
+async def test_the_beginning_of_a_batch_s_id_leads_to_all_that_rests_on_it(system: System) -> None:
+    await system.tell(*CHAIN)
+    chain = await system.get(f"/api/v1/explain/{BATCH[:13]}")
+    assert [record["id"] for record in chain["records"]] == [f"{BATCH}#0", f"{BATCH}#1"]
+
+
+async def test_the_beginning_of_several_ids_is_told_to_be_that(system: System) -> None:
+    other = msgspec.structs.replace(CHAIN[0], id=LONG, episode=LONG, causes=(), evidence=[])
+    await system.tell(*CHAIN, other)
+    answer = await system.get("/api/v1/explain/0190163d", 409)
+    assert answer["detail"] == f"'0190163d' begins more than one id, such as {LONG}, {BATCH}: give more of it"
+    await system.get("/api/v1/explain/0190163", 404)
 
 
 async def test_an_unknown_id_is_not_found(system: System) -> None:
@@ -138,11 +165,63 @@ async def _until(content: aiohttp.StreamReader, count: int) -> AsyncIterator[byt
             yield line
 
 
+def batch(host: str, emitter: str, stream: str, *records: dict[str, Any], seq: int = 0) -> Batch:
+    return Batch(
+        id=f"{host}-{emitter}-{stream}-{seq}", time=T, host=host, emitter=emitter, stream=stream, epoch=1, seq=seq,
+        records=list(records),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("", ["a-load-system-0#0", "a-load-system-0#1", "b-load-system-0#0", "a-custom-x-0#0"]),
+        ("&stream=load.system", ["a-load-system-0#0", "a-load-system-0#1", "b-load-system-0#0"]),
+        ("&stream=load.system&host=b", ["b-load-system-0#0"]),
+        ("&stream=custom.*", ["a-custom-x-0#0"]),
+    ],
+)
+async def test_records_are_followed_by_stream_and_host(system: System, query: str, ids: list[str]) -> None:
+    async with system.http.get(f"/api/v1/stream?kind=record{query}") as answer:
+        await answer.content.readline()
+        await system.tell(
+            batch("a", "load", "system", {"time": T, "load1": 1}, {"time": T, "load1": 2}),
+            batch("a", "load", "system", seq=1),
+            batch("b", "load", "system", {"time": T, "load1": 3}),
+            batch("a", "custom", "x", {"time": T, "host": "c", "stream": "d"}),
+            CHAIN[0],
+        )
+        records = [msgspec.json.decode(line[6:]) async for line in _until(answer.content, len(ids))]
+    assert [record["id"] for record in records] == ids
+    if ids[-1].startswith("a-custom"):
+        assert records[-1] == {
+            "id": "a-custom-x-0#0", "host": "a", "stream": "custom.x", "time": T, "record.host": "c",
+            "record.stream": "d",
+        }  # fmt: skip
+
+
+async def test_a_batch_whose_body_is_another_s_is_counted_and_shown_to_nobody(system: System) -> None:
+    async with system.http.get("/api/v1/stream?kind=record&kind=fact") as answer:
+        await answer.content.readline()
+        forged = pack(batch("a", "load", "system", {"time": T}))
+        body = Codec.encode(batch("b", "load", "system", {"time": T}))
+        await system.broker.publish(replace(forged, body=body))
+        await system.tell(CHAIN[0])
+        lines = [line async for line in _until(answer.content, 1)]
+    assert msgspec.json.decode(lines[0][6:])["id"] == "e1"
+    assert (await system.get("/status"))["ledger"][0]["records"] == 1
+
+
+@pytest.mark.parametrize("query", ["kind=nothing", "kind=fact&stream=x", "stream=load.system", "kind=record&hots=a"])
+async def test_what_cannot_be_followed_is_refused(system: System, query: str) -> None:
+    await system.get(f"/api/v1/stream?{query}", 400)
+
+
 async def test_a_follower_that_does_not_read_is_cut_off_and_holds_up_nobody(system: System) -> None:
     async with system.http.get("/api/v1/stream") as answer:
         await answer.content.readline()
         large = msgspec.structs.replace(CHAIN[0], evidence=[{"text": "x" * 60_000}])
-        for n in range(1200):
+        for n in range(500):
             await system.tell(msgspec.structs.replace(large, id=f"e{n}", episode=f"e{n}"))
         with pytest.raises(aiohttp.ClientError):
             await asyncio.wait_for(answer.read(), 10)
@@ -157,9 +236,9 @@ async def test_the_service_ends_at_once_though_somebody_follows(system: System) 
 
 
 async def test_readiness_is_the_brokers_and_the_stores(system: System) -> None:
-    assert await system.get("/readyz") == {"broker": True, "store": True}
+    assert await system.get("/readyz") == {"broker": True, "store": True, "http": True}
     await system.broker.__aexit__(None, None, None)
-    assert await system.get("/readyz", 503) == {"broker": False, "store": True}
+    assert await system.get("/readyz", 503) == {"broker": False, "store": True, "http": True}
     assert (await system.get("/status"))["open_facts"] == 0
 
 
@@ -183,7 +262,7 @@ async def test_with_the_broker_away_from_the_start_it_answers_what_it_knows(tmp_
     task = asyncio.create_task(second.collector.run(second.until))
     async with second.asked():
         assert items(await second.get("/api/v1/facts")) == ["e1"]
-        assert await second.get("/readyz", 503) == {"broker": False, "store": True}
+        assert await second.get("/readyz", 503) == {"broker": False, "store": True, "http": True}
     task.cancel()
     await asyncio.wait((task,))
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from exhaust.commands.client import Client
+from exhaust.commands.glance import status_lines
 from exhaust.commands.reading import run_explain, run_items, run_status
-from exhaust.commands.rendering import amount, chain_lines, columns, fit, item_lines, span, status_lines, when
+from exhaust.commands.rendering import amount, chain_lines, columns, fit, item_lines, record_line, span, when
 
 T = 1767323045.678
 LONG = "0190163d-8694-739b-aea5-966c26f8ad91"
@@ -17,15 +18,35 @@ HOSTILE = "a\x1b[31m\n\u202e\x07 界界" + "b" * 300
 STATUS: dict[str, Any] = {
     "time": T,
     "halt": True,
+    "halts": [{"target": None, "by": "ann", "reason": "lunch 界", "since": T - 75}],
     "components": {
         "activator": {"state": "down", "last_error": "activator.sock: connection refused"},
-        "collector": {"state": "ready", "since": T - 192, "rates": {"handled": 1204.5}, "lag": 0.0021, "restarts": 1},
+        "agent": {
+            "state": "ready", "policy": {"fault": "policy.yaml:1:1: unknown key 'x'"}, "outbox": 2,
+            "refused": {"forged": 3, "unusable": 1}, "reload": {"refused": "site.yaml:2:1: unknown key 'hots'"},
+        },
+        "collector": {
+            "state": "ready", "since": T - 192, "rates": {"handled": 1204.5}, "lag": 0.0021, "restarts": 1, "outbox": 0,
+            "checks": {"broker": False}, "broker": {"connected": False, "last_error": "connection refused"},
+            "people": {"bob": "bob.token: others may read this token: chmod 600 it"},
+        },
+        "emitters": {
+            "state": "ready",
+            "emitters": {"service": {"last_error": "no such file"}, "performance": {"last_error": ""}},
+            "spool": {"unsent": 12, "bytes": 33773, "dropped": {"spool_full": 1204}, "last_error": ""},
+        },
     },
     "ledger": [
         {"host": "web-01", "emitter": "service", "received": 12034, "duplicates": 0, "missing": 3, "records": 1203400,
          "dropped": 0, "last": T - 0.25},
     ],
-    "open_facts": 2,
+    "open_facts": 12,
+    "worst_facts": [
+        {"id": LONG, "name": "service.down", "host": "web-01", "labels": {"service": "shop"}, "severity": "critical",
+         "since": T - 8.2, "summary": "shop ist tot 界界"},
+        {"id": LONG, "name": "traffic.high", "host": None, "labels": {"site": "a"}, "severity": "warning",
+         "since": T - 7200, "summary": ""},
+    ],
     "running_executions": [
         {"id": LONG, "workflow": "restart-service", "host": "web-01", "state": "verifying", "started": T - 1.5,
          "time": T - 2},
@@ -33,7 +54,17 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 FACT = {
     "id": LONG, "time": T, "state": "open", "severity": "critical", "name": "service.down", "host": "web-01",
-    "summary": "shop is dead", "value": None, "reason": "asserted",
+    "summary": "shop is dead", "value": None, "reason": "asserted", "labels": {"service": "shop"},
+}  # fmt: skip
+PREDICTION = {**FACT, "name": "disk.filling", "due": T + 3600, "probability": 0.9, "horizon": 43200.0}
+HOST = {
+    "id": "web-01", "name": "web-01", "labels": {"role": "web", "env": "prod"}, "known": True, "last_heard": T,
+    "emitters": ["service"], "streams": ["service.state"], "open_facts": 2,
+}  # fmt: skip
+RECORD = {"id": f"{LONG}#0", "host": "web-01", "stream": "service.state", "time": T, "service": "shop", "wanted": True}
+ORDER = {
+    "id": LONG, "time": T, "order": "trigger", "target": "restart-service", "host": "web-01", "by": "ann",
+    "reason": "after the upgrade", "inputs": {}, "execution": LONG,
 }  # fmt: skip
 DECISION = {
     "id": LONG, "time": T, "outcome": "refused", "rule": "restart-dead-service", "rung": 1, "host": None, "count": 12,
@@ -44,7 +75,8 @@ EXECUTION = {
     "host": "web-01", "started": T, "ended": T + 1.25, "reason": None, "rule": "restart-dead-service",
 }  # fmt: skip
 CHAIN = {
-    "id": LONG, "records": [], "facts": [FACT], "decisions": [{**DECISION, "outcome": "fired"}],
+    "id": LONG, "records": [], "orders": [ORDER], "facts": [FACT], "predictions": [PREDICTION],
+    "decisions": [{**DECISION, "outcome": "fired"}],
     "executions": [EXECUTION],
     "steps": [
         {"ms": 0.0, "time": T, "kind": "record", "id": f"{LONG}#0", "what": "record service=shop, state=dead"},
@@ -64,33 +96,59 @@ def test_status_at_a_glance() -> None:
         shown(status_lines(STATUS))
         == """\
 2026-01-02 03:04:05.678Z  HALTED: nothing starts until 'exhaust resume'
+  everything, for 1m15s, by ann: lunch 界
 
 component       state         since  handled/s      lag  restarts
 activator       down              -          -        -         -
   activator.sock: connection refused
+agent           ready             -          -        -         -
+  reload refused: site.yaml:2:1: unknown key 'hots'
+  policy: policy.yaml:1:1: unknown key 'x'
+  outbox: 2 messages wait for their confirm
+  refused messages: 3 forged, 1 unusable
 collector       ready         3m12s       1204      2ms         1
+  waits for broker
+  broker: connection refused
+  token of bob: bob.token: others may read this token: chmod 600 it
+emitters        ready             -          -        -         -
+  emitter service: no such file
+  spool: 12 batches wait for their confirm, 33773 bytes
+  spool: dropped 1204 (spool_full)
 
 host                  emitter         batches  records  missed    lost     last
 web-01                service           12034     1.2M       3       0    250ms
 
-open facts: 2    running executions: 1
-  restart-service           web-01                verifying      1.5s
+open facts: 12
+  critical    8.2s  service.down          web-01          shop ist tot 界界
+  warning       2h  traffic.high          -               site=a
+  and more: 'exhaust facts --filter state=open' lists them
+running executions: 1
+  restart-service             web-01                    verifying      1.5s
   0190163d-8694-739b-aea5-966c26f8ad91
 """
     )
 
 
-def test_a_fact_a_decision_and_an_execution() -> None:
-    lines = [*item_lines("facts", FACT), *item_lines("decisions", DECISION), *item_lines("executions", EXECUTION)]
+def test_an_item_of_each_kind_and_a_record() -> None:
+    items = {
+        "facts": FACT, "predictions": PREDICTION, "decisions": DECISION, "executions": EXECUTION, "hosts": HOST,
+    }  # fmt: skip
+    lines = [line for kind, item in items.items() for line in item_lines(kind, item)]
+    lines.append(record_line(RECORD))
     assert (
         shown(lines)
         == """\
 2026-01-02 03:04:05.678Z  open    critical  service.down
   0190163d-8694-739b-aea5-966c26f8ad91  web-01          shop is dead
+2026-01-02 03:04:05.678Z  open    critical  disk.filling
+  0190163d-8694-739b-aea5-966c26f8ad91  web-01          90% by 2026-01-02 04:04
 2026-01-02 03:04:05.678Z  refused   restart-dead-service/1
   0190163d-8694-739b-aea5-966c26f8ad91  -               cooldown, limit (x12)
 2026-01-02 03:04:05.678Z  succeeded      recovered      restart-service
   0190163d-8694-739b-aea5-966c26f8ad91  web-01             1.2s  restart-dead-s…
+web-01                          known     2026-01-02 03:04:05.678Z     2 open
+  env=prod role=web                     service.state
+03:04:05.678Z  web-01          service=shop wanted=true
 """
     )
 
@@ -99,7 +157,11 @@ def test_an_explanation_is_a_time_line() -> None:
     assert (
         shown(chain_lines(CHAIN))
         == """\
+order      trigger restart-service on web-01, by ann
+           0190163d-8694-739b-aea5-966c26f8ad91
 fact       service.down on web-01, open: asserted
+           0190163d-8694-739b-aea5-966c26f8ad91
+prediction disk.filling on web-01, open: asserted
            0190163d-8694-739b-aea5-966c26f8ad91
 decision   restart-dead-service/1: fired
 execution  restart-service on web-01: succeeded, recovered
@@ -135,6 +197,7 @@ def test_no_line_is_wider_than_80_columns_or_obeyed_by_a_terminal(poison: bool) 
     lines = [
         *status_lines(status), *chain_lines(given(CHAIN)), *item_lines("facts", given(FACT)),
         *item_lines("decisions", given(DECISION)), *item_lines("executions", given(EXECUTION)),
+        *item_lines("predictions", given(PREDICTION)), *item_lines("hosts", given(HOST)), record_line(given(RECORD)),
     ]  # fmt: skip
     for line in lines:
         assert columns(line) <= 80, line
@@ -181,15 +244,16 @@ class Answers(Client):
     async def items(self, kind: str, filters: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         return list(self.found[kind][:limit])
 
-    async def events(self, kind: str) -> AsyncIterator[dict[str, Any]]:
-        for event in self.found[kind]:
-            yield event
+    async def events(self, *kinds: str) -> AsyncIterator[dict[str, Any]]:
+        for kind in kinds:
+            for event in self.found[kind]:
+                yield event
 
 
 async def test_status_says_by_its_exit_code_whether_all_is_well() -> None:
     out = io.StringIO()
     assert await run_status(Answers({"/status": STATUS}), False, out) == 1
-    well = {**STATUS, "components": {"collector": STATUS["components"]["collector"]}}
+    well = {**STATUS, "components": {"agent": STATUS["components"]["agent"]}}
     assert await run_status(Answers({"/status": well}), True, out) == 0
     assert json.loads(out.getvalue().splitlines()[-1]) == well
 

@@ -1,0 +1,111 @@
+"""The status of a system at a glance, as lines for a terminal: pure, plain data in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from exhaust.commands.rendering import WIDTH, amount, fit, row, span, when
+
+Item = Mapping[str, Any]
+
+
+def status_lines(status: Item) -> Iterator[str]:
+    """Render `/status`: what keeps the loop from acting first, what is wrong with a component right below it."""
+    now = status["time"]
+    yield f"{when(now)}" + ("  HALTED: nothing starts until 'exhaust resume'" if status["halt"] else "")
+    for halt in status["halts"]:
+        yield _halt(halt, now)
+    yield ""
+    yield row(("component", 14), ("state", 10), ("since", -7), ("handled/s", -9), ("lag", -7), ("restarts", -8))
+    for name, one in status["components"].items():
+        yield from _component(name, one, now)
+    yield ""
+    yield from _ledger(status["ledger"], now)
+    yield f"open facts: {amount(status['open_facts'])}"
+    for fact in status["worst_facts"]:
+        yield _fact(fact, now)
+    if status["open_facts"] > len(status["worst_facts"]):
+        yield "  and more: 'exhaust facts --filter state=open' lists them"
+    yield f"running executions: {len(status['running_executions'])}"
+    for run in status["running_executions"]:
+        age = span(now - (run.get("started") or run["time"]))
+        yield row(("", 0), (run["workflow"], 26), (run["host"], 24), (run["state"], 10), (age, -7))
+        yield f"  {fit(run['id'], WIDTH - 2)}"
+
+
+def _halt(halt: Item, now: float) -> str:
+    what = "everything" if halt["target"] is None else fit(halt["target"], 30)
+    reason = f": {fit(halt['reason'], 200)}" if halt["reason"] else ""
+    return fit(f"  {what}, for {span(now - halt['since'])}, by {fit(halt['by'], 60)}{reason}")
+
+
+def _component(name: str, one: Item, now: float) -> Iterator[str]:
+    since = now - one["since"] if isinstance(one.get("since"), int | float) else None
+    rate = (one.get("rates") or {}).get("handled")
+    yield row(
+        (name, 14),
+        (one.get("state"), 10),
+        (span(since), -7),
+        (amount(rate), -9),
+        (span(one.get("lag")), -7),
+        (one.get("restarts"), -8),
+    )
+    for note in _notes(one):
+        yield f"  {fit(note, WIDTH - 2)}"
+
+
+def _notes(one: Item) -> Iterator[str]:
+    """Say what is not as it ought to be with a component; what it tells of itself may lack anything."""
+    missing = [name for name, well in _map(one, "checks").items() if not well]
+    if missing:
+        yield f"waits for {', '.join(missing)}"
+    yield from _told("", one.get("last_error"))
+    yield from _told("broker: ", _map(one, "broker").get("last_error"))
+    yield from _told("reload refused: ", _map(one, "reload").get("refused"))
+    yield from _told("policy: ", _map(one, "policy").get("fault"))
+    if one.get("outbox"):
+        yield f"outbox: {amount(one['outbox'])} messages wait for their confirm"
+    if refused := _map(one, "refused"):
+        yield "refused messages: " + ", ".join(f"{amount(count)} {kind}" for kind, count in refused.items())
+    for name, emitter in _map(one, "emitters").items():
+        yield from _told(f"emitter {fit(name, 30)}: ", _map({"of": emitter}, "of").get("last_error"))
+    yield from _spool(_map(one, "spool"))
+    for name, fault in _map(one, "people").items():
+        yield from _told(f"token of {fit(name, 30)}: ", fault)
+
+
+def _spool(spool: Item) -> Iterator[str]:
+    if spool.get("unsent"):
+        yield f"spool: {amount(spool['unsent'])} batches wait for their confirm, {amount(spool.get('bytes'))} bytes"
+    if dropped := _map(spool, "dropped"):
+        yield "spool: dropped " + ", ".join(f"{amount(count)} ({reason})" for reason, count in dropped.items())
+    yield from _told("spool: ", spool.get("last_error"))
+
+
+def _map(one: Item, key: str) -> Item:
+    found = one.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _told(lead: str, text: Any) -> Iterator[str]:
+    if text:
+        yield f"{lead}{fit(text, 200)}"
+
+
+def _ledger(table: Sequence[Item], now: float) -> Iterator[str]:
+    if not table:
+        yield "ledger: nothing has arrived yet"
+        yield ""
+        return
+    widths = (20, 14, -7, -7, -6, -6, -7)
+    heads = ("host", "emitter", "batches", "records", "missed", "lost", "last")
+    yield row(*zip(heads, widths, strict=True))
+    for one in table:
+        counts = [amount(one[key]) for key in ("received", "records", "missing", "dropped")]
+        yield row(*zip((one["host"], one["emitter"], *counts, span(now - one["last"])), widths, strict=True))
+    yield ""
+
+
+def _fact(fact: Item, now: float) -> str:
+    age = span(now - fact["since"])
+    shown = fact["summary"] or " ".join(f"{name}={value}" for name, value in fact["labels"].items())
+    return row(("", 0), (fact["severity"], 8), (age, -6), (fact["name"], 20), (fact["host"], 14), (shown, 20))
