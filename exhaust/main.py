@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import activator.service
 import agents.policy
@@ -15,21 +16,26 @@ from adapters.registry import ADAPTERS
 from agents.agent import agent
 from agents.helper import Helper
 from agents.kept import KeptService
+from agents.pidfiles import PidfileService
 from agents.registry import ACTIONS
+from agents.roster import AnyService
+from agents.supervised import SupervisedService
 from analyzers.inference import Analysis, Inference
 from analyzers.registry import ANALYZERS
+from collector.definitions import Definitions
 from collector.service import Collector
 from emitters.registry import EMITTERS
 from emitters.runner import Emitters
-from emitters.service import Services
-from exhaust.clock import SystemClock
+from emitters.service import Entry, Services
 from exhaust.commands.command import Deciders, Root
 from exhaust.commands.line import main as command_line
 from exhaust.configuration import Catalogue, Configuration
+from exhaust.extensions import extensions
 from exhaust.leading import Led
-from exhaust.running import COMPONENTS, opened_broker, run_services
+from exhaust.reloading import Reread
+from exhaust.running import COMPONENTS, run_services
 from exhaust.service import Service, Station
-from exhaust.signing import Keys
+from exhaust.systemd import Systemd
 from orchestrator.conductor import Conductor
 from orchestrator.journal import Journal
 from orchestrator.reach import Reach
@@ -38,9 +44,29 @@ from orchestrator.workflows import Workflow
 # What people read may come some milliseconds later; what heals may not.
 _READERS_GIVE_WAY = 10
 
-CATALOGUE = Catalogue(
-    EMITTERS, ANALYZERS, ADAPTERS, ACTIONS, Rule, Workflow, partial(agents.policy.check, actions=ACTIONS)
-)
+BUILT_IN: Mapping[str, Mapping[str, Any]] = {
+    "emitters": EMITTERS,
+    "analyzers": ANALYZERS,
+    "adapters": ADAPTERS,
+    "actions": ACTIONS,
+}
+
+
+def catalogue() -> Catalogue:
+    """Return what can be configured here: what is built in, and what third parties add."""
+    found = {kind: extensions(kind, table) for kind, table in BUILT_IN.items()}
+    tables: dict[str, Any] = {kind: {**table, **found[kind].plugins} for kind, table in BUILT_IN.items()}
+    return Catalogue(
+        **tables,
+        rule=Rule,
+        workflow=Workflow,
+        policy=partial(agents.policy.check, actions=tables["actions"]),
+        origins={f"{kind}/{name}": origin for kind, one in found.items() for name, origin in one.origins.items()},
+        broken={f"{kind}/{name}": why for kind, one in found.items() for name, why in one.broken.items()},
+    )
+
+
+CATALOGUE = catalogue()
 
 
 def compose(component: str, configuration: Configuration, station: Station) -> Service:
@@ -51,7 +77,9 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
         case "emitters":
             return Led(component, path, lambda store: Emitters(station, configuration.emitters, store))
         case "collector":
-            return Collector(station, configuration.http.listen)
+            inventory, rules, flows = configuration.inventory.hosts, configuration.rules, configuration.workflows
+            definitions = Definitions(inventory, rules, flows)
+            return Collector(station, configuration.http.listen, people=configuration.people, definitions=definitions)
         case "analyzers":
             made = configuration.analyzers
             return Led(component, path, lambda store: analyzers.service.service(station, store, made, hosts, lists))
@@ -66,33 +94,33 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
                 lambda store: orchestrator.service.service(station, store, flows, reach, hosts, lists),
             )
         case "agent":
-            return agent(station, policy)
+            return agent(station, policy, actions=CATALOGUE.actions)
         case "helper":
-            return Helper(station, policy, kept_services(configuration))
+            return Helper(station, policy, reached_services(configuration), actions=CATALOGUE.actions)
     raise ValueError(f"no component is called '{component}'")
 
 
-def kept_services(configuration: Configuration) -> list[KeptService]:
-    """Return the services that the emitters' settings give into the helper's keeping."""
-    entries = (
-        entry
-        for _, settings in configuration.emitters
-        if isinstance(settings, Services)
-        for entry in settings.services
-        if entry.provider == "kept"
-    )
-    return [KeptService(entry.name, entry.argv, entry.cwd, entry.env, entry.wanted) for entry in entries]
+def reached_services(configuration: Configuration) -> list[AnyService]:
+    """Return the services of the emitters' settings as the helper reaches them: to keep them, or through who does."""
+    observed = [settings for _, settings in configuration.emitters if isinstance(settings, Services)]
+    return [reached(entry) for settings in observed for entry in settings.services]
 
 
-async def run(components: Sequence[str], configuration: Configuration) -> int:
-    """Run components in this process until told to stop."""
+def reached(entry: Entry) -> AnyService:
+    """Return how the helper reaches one service."""
+    if entry.provider == "supervisord":
+        return SupervisedService(entry.name, entry.socket or "", entry.wanted)
+    if entry.provider == "pidfile":
+        return PidfileService(entry.name, entry.pidfile or "")
+    return KeptService(entry.name, entry.argv, entry.cwd, entry.env, entry.wanted)
+
+
+async def run(components: Sequence[str], configuration: Configuration, reread: Reread | None = None) -> int:
+    """Run components in this process until told to stop; at SIGHUP they go on with the configuration read again."""
     if list(components) == ["collector"]:
         os.nice(_READERS_GIVE_WAY)
-    async with opened_broker(configuration, components[0] if len(components) == 1 else "all") as broker:
-        keys = Keys(configuration.state / "keys")
-        station = Station(configuration.host, configuration.state, SystemClock(), broker, keys)
-        services = [compose(component, configuration, station) for component in components]
-        return await run_services(components, services, station, configuration)
+    systemd = Systemd.claimed(os.environ, os.getpid())
+    return await run_services(components, configuration, compose, systemd, reread=reread)
 
 
 def deciders(configuration: Configuration) -> Deciders:

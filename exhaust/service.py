@@ -97,33 +97,34 @@ def stop_on_signals(
     A second one sets `at_once`, for who must end others first; where there is none to set, it ends the process.
     """
     loop = asyncio.get_running_loop()
+    rest = [event for event in (until, at_once) if event is not None]
 
     # Not the loop's own handlers: those wait for the loop to turn, and it may be the loop that hangs.
     def stop(number: int, frame: object) -> None:
-        if not until.is_set():
-            signal.signal(signal.SIGALRM, _give_up)
-            signal.setitimer(signal.ITIMER_REAL, within)
-            loop.call_soon_threadsafe(until.set)
-        elif at_once is not None and not at_once.is_set():
-            loop.call_soon_threadsafe(at_once.set)
-        else:
+        if not rest:
             os._exit(128 + number)
+        signal.signal(signal.SIGALRM, _give_up)
+        if signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+            signal.setitimer(signal.ITIMER_REAL, within)
+        loop.call_soon_threadsafe(rest.pop(0).set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
 
 
 def _give_up(number: int, frame: object) -> None:
-    log.error("did not stop in time: leaving as it is")
-    os._exit(1)
+    try:
+        log.error("did not stop in time: leaving as it is")
+    finally:  # a line that was being written when the time was up may forbid another
+        os._exit(1)
 
 
 def reload_on_hangup(asked: asyncio.Event, until: asyncio.Event) -> None:
     """Set `asked` at SIGHUP; but `until` where it says that the terminal we were started from has gone."""
-    terminal = os.isatty(sys.stdin.fileno())
+    terminal = os.isatty(0)
 
     def hear() -> None:
-        (until if terminal and not os.isatty(sys.stdin.fileno()) else asked).set()
+        (until if terminal and not os.isatty(0) else asked).set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exhaust.commands.client import Client
 from exhaust.configuration import Catalogue, Configuration, load
+from exhaust.reloading import Reread
 from exhaust.worker import Decider
 
 DEFAULT_CONFIG = "/etc/exhaust"
@@ -18,12 +19,13 @@ Deciders = Mapping[str, Callable[[], Decider]]
 class Root:
     """What the composition root hands to the command line.
 
-    `run` runs components until told and returns the exit code; `deciders` makes those of analyzers, activator and
-    orchestrator, as often as they are started, for a rehearsal in virtual time.
+    `run` runs components until told, reading their configuration again when asked to, and returns the exit code;
+    `deciders` makes those of analyzers, activator and orchestrator, as often as they are started, for a rehearsal in
+    virtual time.
     """
 
     catalogue: Catalogue
-    run: Callable[[Sequence[str], Configuration], Awaitable[int]]
+    run: Callable[[Sequence[str], Configuration, Reread | None], Awaitable[int]]
     deciders: Callable[[Configuration], Deciders]
 
 

@@ -9,15 +9,20 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from exhaust import logs
-from exhaust.commands import authoring, evaluating, reading, serving
+from exhaust.commands import authoring, beginning, catalogue, evaluating, operating, reading, serving, testing, trying
 from exhaust.commands.command import Command, Root
 from exhaust.errors import ConfigurationError, ExhaustError, UnreachableError, UsageError
 
 COMMANDS: tuple[Command, ...] = (
     *serving.COMMANDS,
+    *beginning.COMMANDS,
     *authoring.COMMANDS,
+    *catalogue.COMMANDS,
     *evaluating.COMMANDS,
+    *testing.COMMANDS,
+    *trying.COMMANDS,
     *reading.COMMANDS,
+    *operating.COMMANDS,
 )
 
 

@@ -2,17 +2,19 @@
 
 import argparse
 import asyncio
+import os
+from functools import partial
 from pathlib import Path
 
-from exhaust.clock import SystemClock
 from exhaust.commands.command import Command, Root, configured
-from exhaust.configuration import Configuration, load
+from exhaust.configuration import load
 from exhaust.demo.telling import demo
 from exhaust.errors import UnreachableError, UsageError
-from exhaust.running import COMPONENTS, only_one, opened_broker, own_folder, stop_when_orphaned, topology
-from exhaust.service import run_to_exit, stop_on_signals
-from exhaust.signing import ROLES, Keys
-from exhaust.supervisor import children, supervise
+from exhaust.running import COMPONENTS, opened_broker, topology
+from exhaust.service import run_to_exit
+from exhaust.supervisor import children
+from exhaust.systemd import Systemd
+from exhaust.upkeep import up
 
 _DECLARED_WITHIN = 30.0
 
@@ -29,22 +31,11 @@ async def _demo(options: argparse.Namespace, root: Root) -> int:
 
 
 def _up(options: argparse.Namespace, root: Root) -> int:
-    configuration = load(options.config, root.catalogue)
-    own_folder(configuration.state)
-    with only_one(configuration.state / "up.lock"):
-        return asyncio.run(_supervise(configuration, str(Path(options.config).absolute())))
-
-
-async def _supervise(configuration: Configuration, config: str) -> int:
-    keys = Keys(configuration.state / "keys")
-    for role in ROLES:
-        keys.signer(role)  # made once, before children race for them
-    until = asyncio.Event()
-    stop_on_signals(until)
-    orphaned = asyncio.create_task(stop_when_orphaned(until), name="supervisor")
-    await supervise(children(COMPONENTS, config, embedded=configuration.embedded), until, SystemClock())
-    orphaned.cancel()
-    return 0
+    systemd = Systemd.claimed(os.environ, os.getpid())
+    reread = partial(load, options.config, root.catalogue)
+    configuration, config = reread(), str(Path(options.config).absolute())
+    kept = children(COMPONENTS, config, embedded=configuration.embedded, sockets=configuration.state / "run")
+    return asyncio.run(up(configuration, kept, systemd, reread=reread))
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +48,7 @@ def _run(options: argparse.Namespace, root: Root) -> int:
     components = list(dict.fromkeys(options.components))
     if configuration.embedded and set(components) != set(COMPONENTS):
         raise UsageError("with the embedded broker all components run in one process: use 'exhaust up'")
-    run_to_exit(root.run(components, configuration))
+    run_to_exit(root.run(components, configuration, partial(load, options.config, root.catalogue)))
     return 0
 
 

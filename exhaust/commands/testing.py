@@ -82,5 +82,11 @@ def _test(options: argparse.Namespace, root: Root) -> int:
 
 
 COMMANDS = (
-    Command("test", "test rules and workflows in virtual time", "exhaust test restart-test.yaml", _test, _arguments),
+    Command(
+        "test",
+        "test rules and workflows in virtual time",
+        "exhaust test examples/tests/quickstart.yaml",
+        _test,
+        _arguments,
+    ),
 )

@@ -179,7 +179,7 @@ COMMANDS = (
     Command(
         "try",
         "run one emitter alone and print its records",
-        "exhaust try performance --set every=1s --for 3s",
+        "exhaust try performance --stream system --set every=500ms --for 2s",
         _try,
         _arguments,
     ),

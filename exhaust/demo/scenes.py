@@ -23,7 +23,7 @@ from exhaust.broker.interface import Queue
 from exhaust.commands.client import Client
 from exhaust.errors import ExhaustError, UnreachableError, UsageError
 from exhaust.processes import find, send
-from exhaust.routing import EXCHANGES, QUEUES, agent_queue
+from exhaust.routing import EXCHANGES, QUEUES, agent_queue, control_queue
 from exhaust.supervisor import SUPERVISOR
 
 HOST = "demo"
@@ -134,7 +134,8 @@ class Stage:
 
 def queues() -> list[Queue]:
     """Return every queue that the demo uses on a broker."""
-    return [queue for component in QUEUES.values() for queue in component] + [agent_queue(HOST)]
+    own = [agent_queue(HOST), control_queue(HOST)]
+    return [queue for component in QUEUES.values() for queue in component] + own
 
 
 def end(pid: int) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,8 @@ from exhaust.processes import Process, ended, find
 from exhaust.running import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
+UP = (sys.executable, "-m", "exhaust.main", "up")
+Environment = Mapping[str, str]
 PATIENCE = 60.0
 SERVICE = "shop"
 _LOOK_AGAIN = 0.02
@@ -66,19 +68,24 @@ class Start(NamedTuple):
 
 
 class Installation:
-    """Open with `async with`: when that is left, nothing runs any more that was started here.
+    """Open with `async with`: when that is left, nothing runs any more that was started here, before it or inside.
 
-    `within` is how long a run of the workflow waits for the evidence that the service is back.
+    `within` is how long a run of the workflow waits for the evidence that the service is back; `up` is the command
+    that keeps all of it running, in the environment `env`.
     """
 
-    def __init__(self, folder: Path, broker: str, *, within: str = "30s") -> None:
+    def __init__(
+        self, folder: Path, broker: str, *, within: str = "30s", up: Sequence[str] = UP, env: Environment = os.environ
+    ) -> None:
+        self._command, self._environment = up, env
         self.state = folder / "state"
         self.ledger = folder / "ledger"
         self.log = folder / "up.log"
         self.embedded = broker == "embedded"
         self.names = ("all",) if self.embedded else COMPONENTS
-        self._listen = f"127.0.0.1:{(port := free_port())}"
-        self._config = folder / "site.yaml"
+        self.port = port = free_port()
+        self._listen = f"127.0.0.1:{port}"
+        self.config = folder / "site.yaml"
         self._up: subprocess.Popen[bytes] | None = None
         self._following: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
@@ -87,13 +94,14 @@ class Installation:
         policy.chmod(0o600)
         program = _PROGRAM.format(ledger=self.ledger)
         given = {"state": self.state, "broker": broker, "port": port, "policy": policy, "within": within}
-        self._config.write_text(_CONFIGURATION.format(**given, service=SERVICE, program=program))
+        self.config.write_text(_CONFIGURATION.format(**given, service=SERVICE, program=program))
 
     async def __aenter__(self) -> Self:
         self._opened = contextlib.AsyncExitStack()
-        self._opened.callback(self._end)
+        self._opened.callback(self.end)
         try:
-            await self.start()
+            if self._up is None:
+                await self.start()
             client = Client(self._listen, self.state / "token")
             self.client = await self._opened.enter_async_context(client)
             await self.until(self.is_ready)
@@ -114,8 +122,10 @@ class Installation:
     async def start(self) -> None:
         """Run `exhaust up`, and return when its key is there to ask with."""
         with self.log.open("ab") as log:
-            argv = [sys.executable, "-m", "exhaust.main", "up", "--config", str(self._config)]
-            self._up = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
+            argv = [*self._command, "--config", str(self.config)]
+            self._up = subprocess.Popen(  # noqa: ASYNC220
+                argv, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         await self.until(self._has_token)
 
     async def stop(self) -> float:
@@ -142,6 +152,17 @@ class Installation:
         if names:
             time.sleep(max(0.0, after - (time.monotonic() - began)))
         return now, {name: _kill(pids[name]) for name in names}
+
+    def hang(self, name: str) -> int:
+        """SIGSTOP a component: it stays and does nothing any more; return its pid."""
+        pid = self.pids()[name]
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    def reload(self) -> None:
+        """Tell `exhaust up` to read its configuration again."""
+        assert self._up is not None
+        self._up.send_signal(signal.SIGHUP)
 
     # What is to be seen
 
@@ -205,6 +226,11 @@ class Installation:
             return False
         return all(await asyncio.gather(*map(self.is_back, self.names))) and await self._answers()
 
+    async def is_watched(self) -> bool:
+        """Tell whether the supervisor has heard each child say that it is well, so that a hang is one from now on."""
+        told = await self.status("supervisor")
+        return told is not None and all(row["state"] == "running" for row in told["children"].values())
+
     async def items(self, kind: str, **filters: str) -> list[dict[str, Any]]:
         """Return all of a kind, the newest first; nothing while nobody answers."""
         return await self.client.items(kind, filters, _MOST)
@@ -225,7 +251,10 @@ class Installation:
         """Return how many publications lie in each component's store."""
         found = {}
         for path in self.state.glob("*.db"):
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+            with (
+                contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store,
+                contextlib.suppress(sqlite3.OperationalError),  # it has only just been made
+            ):
                 found[path.stem] = int(store.execute("SELECT count(*) FROM outbox").fetchone()[0])
         return found
 
@@ -296,7 +325,7 @@ class Installation:
             return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Kill what is left: the supervisor first, lest it start anew what is killed next."""
         if self._up is not None:
             left = self.pids()
@@ -304,6 +333,7 @@ class Installation:
             self._up.wait()
             for pid in left.values():
                 _kill(pid)
+            self._up = None
         for pid in self.alive():
             _kill(pid)
 

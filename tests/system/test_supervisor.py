@@ -1,4 +1,4 @@
-"""The supervisor on real children: who dies is started again, and a stop ends all of them."""
+"""The supervisor on real children: who dies or hangs is started again, and a stop ends all of them."""
 
 import asyncio
 import contextlib
@@ -7,16 +7,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exhaust.clock import SystemClock
 from exhaust.processes import find
-from exhaust.supervisor import Child, children, supervise
+from exhaust.supervisor import Child, Limits, Supervisor, children
 
 WITHIN = 20.0
+HASTY = Limits(ask_every=0.05, hung_after=0.5, starts_within=1.5, stop_within=5.0)
 CHILD = """
-import os, signal, sys, time
+import os, signal, socket, sys, time
 how, path = sys.argv[1:]
 if how == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -26,6 +28,22 @@ with open(path, "a") as lives:
     lives.write(f"{os.getpid()} {os.environ['EXHAUST_RESTARTS']}\\n")
 if how == "short":
     sys.exit(3)
+if how in ("well", "sick"):
+    told = open(path + ".told", "a", buffering=1)
+    time.sleep(0.1)
+    signal.signal(signal.SIGHUP, lambda *_: told.write("SIGHUP\\n"))
+    listener = socket.socket(socket.AF_UNIX)
+    if os.path.exists(path + ".sock"):
+        os.unlink(path + ".sock")
+    listener.bind(path + ".sock")
+    listener.listen()
+    said = 0
+    while True:
+        asking, _ = listener.accept()
+        asking.recv(1000)
+        said += 1
+        asking.send(b"HTTP/1.0 " + (b"200 OK" if how == "well" or said == 1 else b"503 No") + b"\\r\\n\\r\\nsick")
+        asking.close()
 while True:
     time.sleep(60)
 """
@@ -38,8 +56,9 @@ class Household:
         self._folder = folder
         self.until = asyncio.Event()
 
-    def child(self, name: str, how: str = "good") -> Child:
-        return Child(name, (sys.executable, "-c", CHILD, how, str(self._folder / name)))
+    def child(self, name: str, how: str = "good", *, asked: bool = False) -> Child:
+        argv = (sys.executable, "-c", CHILD, how, str(self._folder / name))
+        return Child(name, argv, self._folder / f"{name}.sock" if asked else None)
 
     def lives(self, name: str) -> list[tuple[int, int]]:
         """Return pid and number of each life of a child."""
@@ -47,9 +66,20 @@ class Household:
         lines = path.read_text().splitlines() if path.exists() else []
         return [(int(pid), int(number)) for pid, number in map(str.split, lines)]
 
+    def told(self, name: str) -> list[str]:
+        """Return what a child was told while it ran."""
+        path = self._folder / f"{name}.told"
+        return path.read_text().split() if path.exists() else []
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Return what the supervisor tells of a child."""
+        row: dict[str, Any] = self.supervisor.status()["children"][name]
+        return row
+
     @contextlib.asynccontextmanager
-    async def kept(self, *kept: Child, stop_within: float = 5.0) -> AsyncIterator[asyncio.Task[None]]:
-        task = asyncio.create_task(supervise(kept, self.until, SystemClock(), stop_within=stop_within))
+    async def kept(self, *kept: Child, limits: Limits = HASTY) -> AsyncIterator[asyncio.Task[None]]:
+        self.supervisor = Supervisor(kept, SystemClock(), limits)
+        task = asyncio.create_task(self.supervisor.run(self.until))
         try:
             yield task
         finally:
@@ -100,12 +130,76 @@ async def test_a_stop_ends_every_child_and_starts_none(household: Household) -> 
 
 
 async def test_a_child_that_does_not_stop_is_killed(household: Household) -> None:
-    async with household.kept(household.child("a", "stubborn"), stop_within=0.2) as task:
+    async with household.kept(household.child("a", "stubborn"), limits=Limits(stop_within=0.2)) as task:
         await eventually(lambda: bool(household.lives("a")))
         household.until.set()
         async with asyncio.timeout(WITHIN):
             await task
         assert len(household.lives("a")) == 1
+
+
+async def test_in_a_hurry_who_does_not_stop_is_killed_at_once(household: Household) -> None:
+    async with household.kept(household.child("a", "stubborn"), limits=Limits(stop_within=600.0)) as task:
+        await eventually(lambda: bool(household.lives("a")))
+        household.until.set()
+        household.supervisor.at_once.set()
+        async with asyncio.timeout(WITHIN):
+            await task
+        assert len(household.lives("a")) == 1
+
+
+async def test_a_stopped_child_is_killed_and_started_again(household: Household) -> None:
+    async with household.kept(household.child("a", "well", asked=True)):
+        await eventually(lambda: household.row("a")["state"] == "running")
+        os.kill(household.row("a")["pid"], signal.SIGSTOP)
+        await eventually(lambda: household.row("a")["restarts"] == 1 and household.row("a")["state"] == "running")
+        row = household.row("a")
+        assert (row["pid"], row["last_exit"]) == (household.lives("a")[1][0], -signal.SIGKILL)
+        assert row["last_error"].startswith("killed, since it hung: does not answer, for ")
+
+
+async def test_a_child_that_says_it_is_not_well_is_killed_though_it_answers(household: Household) -> None:
+    async with household.kept(household.child("a", "sick", asked=True)):
+        await eventually(lambda: len(household.lives("a")) == 2)
+        assert household.row("a")["last_error"].startswith("killed, since it hung: is not well: sick, for ")
+
+
+async def test_a_child_that_never_answers_is_killed_after_its_start(household: Household) -> None:
+    async with household.kept(household.child("a", "good", asked=True)):
+        await eventually(lambda: bool(household.lives("a")))
+        assert household.row("a")["state"] == "starting"
+        await eventually(lambda: len(household.lives("a")) == 2)
+        assert household.row("a")["last_error"].startswith("killed, since it hung: cannot be asked: ")
+        assert not household.supervisor.complete.is_set()
+
+
+async def test_a_child_that_is_starting_is_told_to_reload_once_it_listens(household: Household) -> None:
+    async with household.kept(household.child("a", "well", asked=True)):
+        household.supervisor.reload()  # nobody runs yet
+        await eventually(lambda: household.row("a")["state"] == "starting")
+        household.supervisor.reload()
+        await eventually(lambda: household.told("a") == ["SIGHUP"])
+        await eventually(lambda: household.supervisor.complete.is_set())
+        household.supervisor.reload()
+        await eventually(lambda: household.told("a") == ["SIGHUP", "SIGHUP"])
+        assert len(household.lives("a")) == 1
+
+
+async def test_a_child_that_keeps_ending_is_told_of_once(
+    household: Household, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with household.kept(household.child("a", "short"), household.child("b")):
+        await eventually(lambda: household.row("a")["state"] == "crashing")
+        row = household.row("a")
+        assert (row["state"], row["last_exit"], row["last_error"]) == ("crashing", 3, "ended with exit code 3")
+        assert household.supervisor.ready() == {"a": False, "b": True}
+    assert [text for text in caplog.messages if "keeps ending" in text] == ["child keeps ending: see what it logged"]
+
+
+async def test_a_program_that_is_not_there_is_tried_again(household: Household) -> None:
+    async with household.kept(Child("a", ("/nowhere/at-all",))):
+        await eventually(lambda: household.row("a")["restarts"] == 3)
+        assert household.row("a")["last_error"].startswith("cannot be started: ")
 
 
 async def test_a_supervisor_that_is_cut_off_tells_its_children(household: Household) -> None:
@@ -127,7 +221,8 @@ async def test_no_descriptor_is_left_open(household: Household) -> None:
 
 
 def test_with_an_embedded_broker_there_is_one_child_else_one_a_component() -> None:
-    (only,) = children(["a", "b"], "/etc/x", embedded=True)
+    (only,) = children(["a", "b"], "/etc/x", embedded=True, sockets=Path("/run"))
+    assert (only.name, only.socket) == ("all", Path("/run/all.sock"))
     assert only.argv[1:] == ("-m", "exhaust.main", "run", "a", "b", "--config", "/etc/x")
     each = children(["a", "b"], "/etc/x", embedded=False)
     assert [child.name for child in each] == ["a", "b"]

@@ -26,6 +26,9 @@ class Work:
     def status(self) -> dict[str, Any]:
         return {"epoch": self.epoch}
 
+    def stuck(self) -> str:
+        return "it hangs"
+
 
 class Instance:
     """One installation's component, started."""
@@ -62,6 +65,15 @@ async def test_one_leads_and_the_other_follows_with_a_higher_epoch(tmp_path: Pat
         assert (await second.leads()).epoch == 2
         assert first.led.status() == {"state": "standby"}
         await second.stop()
+
+
+async def test_who_leads_tells_whether_its_service_hangs(tmp_path: Path) -> None:
+    async with asyncio.timeout(WITHIN):
+        instance = Instance(tmp_path / "x.db")
+        assert instance.led.stuck() == ""
+        await instance.leads()
+        assert instance.led.stuck() == "it hangs"
+        await instance.stop()
 
 
 async def test_a_leader_that_fails_makes_room(tmp_path: Path) -> None:

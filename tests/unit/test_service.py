@@ -1,12 +1,15 @@
 """The life of a service: told to stop, crashed, hung, crashed while draining, cancelled from outside."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from exhaust.service import serve
@@ -171,3 +174,108 @@ run_to_exit(main())
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
     assert (ran.returncode, ran.stdout) == (code, "kept")
     assert said in ran.stderr
+
+
+DRAINS = {
+    "in order": "await until.wait()",
+    "hurried": "await until.wait(); print('told', flush=True); await hurry.wait()",
+    "never": "await asyncio.Event().wait()",
+    "in a loop": "await until.wait()\n    while True: pass",
+    "blocked": "time.sleep(1000)",
+}
+
+
+class Stopping:
+    """A process that stops in a way of its own; it listens to signals once this is made."""
+
+    def __init__(self, how: str, *, at_once: bool = False, within: float = 60.0) -> None:
+        script = f"""
+import asyncio, time
+from exhaust import logs
+from exhaust.service import stop_on_signals
+
+async def main():
+    until, hurry = asyncio.Event(), asyncio.Event()
+    stop_on_signals(until, at_once=hurry if {at_once} else None, within={within})
+    print("here", flush=True)
+    {DRAINS[how]}
+
+logs.configure()
+asyncio.run(main())
+"""
+        self.process = subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, text=True)
+        assert self.line() == "here\n"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def ended(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=20)
+        return self.process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_process_in_order(number: signal.Signals) -> None:
+    stopping = Stopping("in order")
+    stopping.process.send_signal(number)
+    assert stopping.ended() == (0, "")
+
+
+@pytest.mark.parametrize("how", ["never", "in a loop", "blocked"])
+def test_whatever_hangs_the_process_is_gone_in_time(how: str) -> None:
+    stopping = Stopping(how, within=0.3)
+    stopping.process.terminate()
+    code, said = stopping.ended()
+    assert code == 1
+    assert "did not stop in time: leaving as it is" in said
+
+
+@pytest.mark.parametrize("how", ["never", "in a loop"])
+def test_a_second_signal_ends_the_process(how: str) -> None:
+    stopping = Stopping(how)
+    while stopping.process.poll() is None:  # two that come at once may be one
+        stopping.process.terminate()
+        time.sleep(0.01)
+    assert stopping.ended() == (128 + signal.SIGTERM, "")
+
+
+def test_a_second_signal_hastens_who_must_end_others_first() -> None:
+    stopping = Stopping("hurried", at_once=True)
+    stopping.process.terminate()
+    assert stopping.line() == "told\n"
+    stopping.process.terminate()
+    assert stopping.ended() == (0, "")
+
+
+@pytest.mark.parametrize(("hung_up", "heard"), [(False, "asked\n"), (True, "until\n")])
+def test_a_hangup_asks_for_a_reload_unless_it_is_the_terminals(hung_up: bool, heard: str) -> None:
+    script = """
+import asyncio
+from exhaust.service import reload_on_hangup
+
+async def main():
+    events = {"asked": asyncio.Event(), "until": asyncio.Event()}
+    reload_on_hangup(events["asked"], events["until"])
+    print("here", flush=True)
+    waiting = [asyncio.create_task(event.wait(), name=name) for name, event in events.items()]
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    print(done.pop().get_name(), flush=True)
+    left.pop().cancel()
+
+asyncio.run(main())
+"""
+    master, terminal = os.openpty()
+    argv = ["/usr/bin/setsid", "--ctty", "--wait", sys.executable, "-c", script]
+    with subprocess.Popen(argv, stdin=terminal, stdout=subprocess.PIPE, text=True) as process:
+        os.close(terminal)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        if hung_up:
+            os.close(master)
+        else:
+            (child,) = psutil.Process(process.pid).children() or [psutil.Process(process.pid)]
+            child.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == heard
+    if not hung_up:
+        os.close(master)
