@@ -105,7 +105,7 @@ class Helper:
     async def _take_up(self) -> None:
         boot = _boot()
         interrupted = list(self._journal.open())
-        self._services.open(rebooted=self._journal.booted(boot), interrupted=bool(interrupted))
+        self._services.open(rebooted=self._journal.booted(boot))
         self._journal.remember_boot(boot)
         for entry in interrupted:
             self._journal.finish(self._count(await self._settled(entry)))

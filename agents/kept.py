@@ -53,22 +53,20 @@ class _Service:
             return None
         return record.pid
 
-    def take_up(self, *, rebooted: bool, interrupted: bool) -> None:
-        """Adopt what runs since before this helper; start what never ran in this boot of the machine.
-
-        `interrupted`: the helper before us died in the middle of something, perhaps between a start and its record.
-        """
+    def take_up(self, *, rebooted: bool) -> None:
+        """Adopt what runs since before this helper; start what never ran in this boot of the machine."""
         known = self._records.read(self._kept.name)
         if known is not None and not rebooted:
             self.record = known
             if known.pid and known.started and self._watch(Process(known.pid, known.started)):
                 return
-        if known is None or rebooted or interrupted:
-            after = self.record.started or 0  # not later: clock ticks are 10 ms, and a restart may take less
-            orphans = [process for process in _marked(self._path) if process.started >= after and _leads(process.pid)]
-            if orphans and self._watch(orphans[-1]):
-                self._write(pid=orphans[-1].pid, started=orphans[-1].started, exit=None)
-                return
+        # One that was started and not recorded: the helper died in between, or the disk was full. It may be of the same
+        # tick as the one before it: clock ticks are 10 ms, and a restart may take less.
+        after = self.record.started or 0
+        orphans = [process for process in _marked(self._path) if process.started >= after and _leads(process.pid)]
+        if orphans and self._watch(orphans[-1]):
+            self._write(pid=orphans[-1].pid, started=orphans[-1].started, exit=None)
+            return
         if known is None or rebooted:
             self._write()
             if self._kept.wanted:
@@ -192,12 +190,12 @@ class Kept:
         self._records = records
         self._services: dict[str, _Service] = {}
 
-    def open(self, *, rebooted: bool, interrupted: bool) -> None:
+    def open(self, *, rebooted: bool) -> None:
         """Adopt and start services; what has died since the last helper is left to the loop."""
         for kept in self._known:
             service = _Service(kept, self._records)
             self._services[kept.name] = service
-            service.take_up(rebooted=rebooted, interrupted=interrupted)
+            service.take_up(rebooted=rebooted)
 
     def close(self) -> None:
         for service in self._services.values():

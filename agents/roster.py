@@ -34,14 +34,15 @@ class Roster:
         known = (_listed("kept", kept), _listed("supervisord's", supervised), _listed("a pidfile's", pidfiles))
         self._known = "; ".join(filter(None, known)) or "there are none"
 
-    def open(self, *, rebooted: bool, interrupted: bool) -> None:
-        """Take up what is there; `interrupted`: the helper before us died in the middle of something."""
+    def open(self, *, rebooted: bool) -> None:
+        """Take up what is there."""
         self._records.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._kept.open(rebooted=rebooted, interrupted=interrupted)
+        self._kept.open(rebooted=rebooted)
         self._supervised.open()
 
     def close(self) -> None:
         self._kept.close()
+        self._records.close()
 
     async def pid(self, name: str) -> int | None:
         return await self._keeper(name).pid(name)
