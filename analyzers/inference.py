@@ -87,8 +87,8 @@ class Inference:
 
     def _adopt(self, key: str, analysis: Analysis, series: Series) -> None:
         self._series[key] = series
-        if series.episode:
-            self._episodes[series.episode] = key
+        for episode in series.episodes:
+            self._episodes[episode] = key
         if series.open:
             self._open[analysis.name, series.host][key] = series
             self._remind(series.due(), "series", key)
@@ -234,9 +234,8 @@ class Inference:
 
     def _opened(self, analysis: Analysis, key: str, series: Series, cause: str, now: float) -> Fact:
         episode = derived_id("fact/1", (cause,), f"{analysis.name} {key}", analysis.definition)
-        if series.episode:
-            self._episodes.pop(series.episode, None)
-        series.episode = episode
+        for forgotten in series.begin(episode):
+            self._episodes.pop(forgotten, None)
         series.evidence = series.evidence[-1:]
         series.refresh_at = now + analysis.settings.refresh
         self._episodes[episode] = key

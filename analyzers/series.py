@@ -8,6 +8,8 @@ from exhaust.messages import Labels, Severity
 from exhaust.plugins import Inferring, Judgement
 
 MOST_SEEN = 64
+# A watch may be about an episode that is over while the next one goes on already.
+MOST_EPISODES = 4
 _REFRESHES_HEARD = 3
 
 
@@ -34,7 +36,7 @@ class Series(msgspec.Struct):
     heard: float = 0.0
     opening: float | None = None
     clearing: float | None = None
-    episode: str | None = None
+    episodes: list[str] = []
     open: bool = False
     since: float = 0.0
     ended: float = 0.0
@@ -47,6 +49,16 @@ class Series(msgspec.Struct):
     evidence: list[dict[str, Any]] = []
     seen: list[Seen] = []
     stream: str = ""
+
+    @property
+    def episode(self) -> str | None:
+        """The newest one, which is under way while the series is open."""
+        return self.episodes[-1] if self.episodes else None
+
+    def begin(self, episode: str) -> list[str]:
+        """Begin an episode, and return those before it that nobody can ask about any more."""
+        forgotten, self.episodes = self.episodes[: 1 - MOST_EPISODES], [*self.episodes[1 - MOST_EPISODES :], episode]
+        return forgotten
 
     def begin_anew(self) -> None:
         """Our own clock was set back: what is newer than now would make all that comes late."""
