@@ -27,7 +27,8 @@ What components say to each other, as JSON with the AMQP properties `message_id`
 `content_type`. Every message has `id`, `kind`, `time` and `causes`, the ids of what it follows from (at most 16; a
 record is `<batch>#<n>`). Times are seconds since the epoch with microseconds, durations seconds. Ids are UUIDs: version
 7 where something begins (a batch, an order), version 5 of their causes where it follows, so that the same input gives
-the same ids. Readers ignore fields that they do not know; a new field has a default; a changed meaning is a new version.
+the same ids. Readers ignore fields that they do not know; a new field has a default; a changed meaning is a new
+version.
 
 Signed kinds travel in a DSSE envelope (Ed25519) over the exact bytes shown here. The ends of executions carry their
 signature in the header `signature`. The headers of a batch (`host emitter stream epoch seq count dropped schema`) tell
