@@ -1,6 +1,7 @@
 """Ansible itself, run by its adapter: what is done once, what a value can do, and what is left after the end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -96,6 +97,15 @@ async def until(true: Callable[[], object]) -> None:
     async with asyncio.timeout(WITHIN):
         while not true():  # noqa: ASYNC110  files and processes have no event
             await asyncio.sleep(0.02)
+
+
+def keeper() -> psutil.Process:
+    """Return the process that keeps the run under way."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # a child of another test that has ended
+            if "adapters.ansible_run" in child.cmdline():
+                return child
+    raise AssertionError("no run is under way")
 
 
 @pytest.fixture
@@ -201,8 +211,7 @@ async def test_a_run_outlives_who_asked_for_it_and_is_found_again(place: Place) 
 async def test_where_nobody_knows_the_end_nothing_is_run_again_and_nothing_goes_on(place: Place) -> None:
     acting = asyncio.create_task(act(place.settings(), place.task("hangs")))
     pids = await place.begun()
-    keeper = next(child for child in psutil.Process().children() if "adapters.ansible_run" in child.cmdline())
-    keeper.kill()
+    keeper().kill()
     with pytest.raises(AdapterError, match="begun before, and its end is unknown") as failed:
         await acting
     assert not failed.value.retry

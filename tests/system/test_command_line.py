@@ -96,7 +96,7 @@ def test_eval_answers_line_by_line() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["nothing"], ["check"], ["eval"], ["run"], ["run", "nobody"], ["broker"], ["broker", "tear-down"], ["explain"],
+    [[], ["nothing"], ["eval"], ["run"], ["run", "nobody"], ["broker"], ["broker", "tear-down"], ["explain"],
      ["facts", "--limit", "many"], ["status", "--filter", "a=b"]],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2(words: list[str]) -> None:

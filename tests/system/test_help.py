@@ -6,7 +6,8 @@ import re
 import shlex
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from exhaust.commands.line import COMMANDS, main
 from exhaust.configuration import load
 from exhaust.errors import UnroutableError
 from exhaust.main import CATALOGUE, deciders, run
-from tests.system.terminal import ROOT, Terminal, kept, quickstart, until, up
+from tests.system.terminal import ROOT, Done, Terminal, kept, quickstart, until, up
 
 ENDS_WITHIN = 10.0
 WIDEST = 100
@@ -133,16 +134,25 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("line", "code", "says"), WRONG, ids=[line for line, _, _ in WRONG])
-def test_wrong_use_is_told_in_one_line(running: Terminal, line: str, code: int, says: str) -> None:
+@pytest.fixture(scope="module")
+def told(running: Terminal) -> Mapping[str, Done]:
+    """How each of these lines ended, two at a time."""
     (running.folder / "wrong.yaml").write_text("hots: []\n")
     (running.folder / "other.yaml").write_text(f"state: nosuch\nhttp: {{listen: '127.0.0.1:{free_port()}'}}\n")
     (running.folder / "foreign").write_text("0123456789abcdef\n")
-    done = running.typed(line)
+    lines = [line for line, _, _ in WRONG]
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(lines, pool.map(running.typed, lines), strict=True))
+
+
+@pytest.mark.parametrize(("line", "code", "says"), WRONG, ids=[line for line, _, _ in WRONG])
+def test_wrong_use_is_told_in_one_line(told: Mapping[str, Done], line: str, code: int, says: str) -> None:
+    done = told[line]
     assert (done.code, done.out) == (code, ""), done.err
-    usage, told = re.fullmatch(r"(usage: exhaust.*\n(?: .*\n)*)?(.*)\n", done.err).groups()  # type: ignore[union-attr]
-    assert says in told
-    assert usage is None or code == 2
+    parts = re.fullmatch(r"(usage: exhaust.*\n(?: .*\n)*)?(.*)\n", done.err)
+    assert parts is not None, done.err
+    assert says in parts[2]
+    assert not parts[1] or code == 2
 
 
 # The how-to
