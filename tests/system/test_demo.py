@@ -8,10 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from benchmarks.node import Node
+from exhaust.commands.client import Client
+from exhaust.configuration import load
+from exhaust.main import CATALOGUE
 from exhaust.processes import find
 
 WITHIN = 60
@@ -87,3 +91,25 @@ async def test_told_to_end_it_ends_what_it_has_started(folder: Path) -> None:
     (pid,) = {line["pid"] for line in lines if line["step"] == "restarted"}
     assert find(pid) is None
     assert left(folder) == []
+
+
+async def test_any_id_that_it_prints_explains_the_whole_chain_with_times(folder: Path) -> None:
+    process = await demo(folder)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(WITHIN):
+            lines = [json.loads(await process.stdout.readline()) for _ in range(len(FIRST))]
+            (site,) = folder.glob("*/site.yaml")
+            configuration = load(site, CATALOGUE)
+            async with Client(configuration.http.listen, configuration.state / "token") as client:
+                ids = {line["step"]: line["id"] for line in lines if line["id"]}
+                chains = {step: await client.get(f"/api/v1/explain/{quote(one)}") for step, one in ids.items()}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert set(chains) == set(FIRST) - {"death"}
+    for step, chain in chains.items():
+        assert [run["verdict"] for run in chain["executions"]] == ["recovered"], step
+        assert [decision["outcome"] for decision in chain["decisions"]] == ["fired"], step
+        assert {"record", "fact", "decision", "execution", "task"} <= {one["kind"] for one in chain["steps"]}, step
+        assert [one["ms"] for one in chain["steps"]] == sorted(one["ms"] for one in chain["steps"]), step
