@@ -1,0 +1,85 @@
+"""The documentation says what is so: links lead somewhere, commands are there, and what is to be copied works."""
+
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from activator.rules import Guard
+from exhaust.commands.beginning import values, write
+from exhaust.commands.command import Root
+from exhaust.commands.line import COMMANDS, parser
+from exhaust.commands.testing import run_tests
+from exhaust.configuration import check
+from exhaust.main import BUILT_IN, CATALOGUE, deciders, run
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ROOT.glob("[a-z]*/") for page in folder.rglob("*.md"))])
+NAMES = {command.name for command in COMMANDS}
+FIRST_RULE = "docs/howto/first-rule.md"
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for named, block in found if named == language]
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Yield what a reader is told to type, with the page that tells it, without the remarks beside it."""
+    for page in PAGES:
+        for block in blocks(page.read_text(), ""):
+            for line in re.findall(r"^(?:\$ )?(exhaust .*)$", block, re.MULTILINE):
+                yield str(page.relative_to(ROOT)), re.split(r"\s{2,}", line)[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    relative = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in relative if not (page.parent / link.partition("#")[0]).exists()] == []
+
+
+def test_what_is_to_be_typed_is_understood_by_the_command_line() -> None:
+    lines = dict.fromkeys(line for _, line in typed())
+    assert len(lines) > 20
+    for line in lines:
+        assert parser().parse_args(shlex.split(line)[1:]).command in NAMES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_spoken_of_are_there(page: Path) -> None:
+    text = page.read_text()
+    assert set(re.findall(r"`exhaust ([a-z][a-z-]*)", text)) <= NAMES
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_what_this_version_has_is_what_the_readme_tells() -> None:
+    section = text_of("README.md").split("\nIn this version:\n")[1].split("\n## ")[0]
+    there = {name for table in BUILT_IN.values() for name in table}
+    guards = set(Guard.__struct_fields__) - {"window"}
+    missing = {name for name in there | guards if f"`{name}`" not in section}
+    assert not missing
+
+
+def test_the_first_rule_of_the_how_to_is_sound_and_passes_its_own_test(tmp_path: Path) -> None:
+    write(tmp_path, values(tmp_path, "here", tmp_path / "nothing", uid=1000))
+    for block in blocks(text_of(FIRST_RULE), "yaml"):
+        name = re.match(r"# ([\w/.]+)", block)
+        assert name is not None, block
+        path = tmp_path / name[1]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text((path.read_text() if path.exists() else "") + block)
+    _, faults = check(tmp_path, CATALOGUE)
+    assert [fault for fault in faults if fault.severity == "error" or "disk.yaml" in fault.file] == []
+    out = io.StringIO()
+    run_tests([str(tmp_path / "tests" / "disk.yaml")], Root(CATALOGUE, run, deciders), as_json=False, out=out)
+    assert out.getvalue() == "1 passed, 0 failed\n"
