@@ -197,6 +197,7 @@ class Inference:
         if silence is not None and not series.seen:
             self._remind(seen.received + silence, "series", key)
         series.newest, series.heard, series.stream = seen.time, seen.received, seen.stream
+        series.keep = analysis.settings.keep
         series.remember(Seen(seen.id, seen.time, seen.received, judgement.clears))
         change = series.take(judgement, seen.time, analysis.settings)
         if judgement.opens or change or silence is not None:

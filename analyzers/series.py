@@ -49,6 +49,7 @@ class Series(msgspec.Struct):
     evidence: list[dict[str, Any]] = []
     seen: list[Seen] = []
     stream: str = ""
+    keep: float = 0.0
 
     @property
     def episode(self) -> str | None:

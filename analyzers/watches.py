@@ -91,7 +91,7 @@ class Watches:
         watch = watching.watch
         if watch.after is None:
             return
-        sight = look(watch, series.seen if series else watching.seen)
+        sight = look(watch, series.seen, series.keep) if series else look(watch, watching.seen)
         if sight.holds == (watching.said or "unknown"):
             return
         watching.said = sight.holds

@@ -21,11 +21,12 @@ class Sight(msgspec.Struct, frozen=True):
     evidence: tuple[str, ...] = ()
 
 
-def look(watch: Watch, seen: Iterable[Seen]) -> Sight:
+def look(watch: Watch, seen: Iterable[Seen], keep: float = 0.0) -> Sight:
     """Return what is to be said of the fresh records among `seen`, which is in the order of their times.
 
     It holds once the newest unbroken run of records that say so has `samples` of them and reaches over `hold` seconds
-    from one record to another. A record of which nobody can know breaks no run and counts in none.
+    from one record to another, or over `keep`, for which a fault must be gone before its fact closes. A record of which
+    nobody can know breaks no run and counts in none.
     """
     run: list[Seen] = []
     newest: Seen | None = None
@@ -38,7 +39,7 @@ def look(watch: Watch, seen: Iterable[Seen]) -> Sight:
         return Sight("unknown", 0, None, None)
     if not run:
         return Sight("false", 1, newest.time, newest.time, (newest.id,))
-    enough = len(run) >= watch.samples and run[-1].time - run[0].time >= watch.hold
+    enough = len(run) >= watch.samples and run[-1].time - run[0].time >= max(watch.hold, keep)
     evidence = tuple(record.id for record in run[-8:])
     return Sight("true" if enough else "unknown", len(run), run[0].time, run[-1].time, evidence)
 

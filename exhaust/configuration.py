@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from exhaust.binding import bind
 from exhaust.broker.url import BrokerUrl, with_password
 from exhaust.catalogue import Catalogue, Http
 from exhaust.deadlines import deadline_faults
@@ -24,9 +25,10 @@ from exhaust.premises import policy_faults, premise_faults, service_faults
 from exhaust.references import Names, reference_faults
 from exhaust.scopes import Scopes, scope_faults
 from exhaust.sections import LISTS, Sections
+from exhaust.settings import INVALID, Context
 from exhaust.streams import Streams
 
-__all__ = ["Catalogue", "Configuration", "Http", "check", "load"]
+__all__ = ["Catalogue", "Configuration", "Http", "check", "load", "reach"]
 
 DEFAULT_STATE = "/var/lib/exhaust"
 
@@ -64,6 +66,26 @@ def load(path: Path | str, catalogue: Catalogue) -> Configuration:
     configuration = reading.configuration()
     secret = configuration.password_file
     return replace(configuration, broker=with_password(configuration.broker, secret)) if secret else configuration
+
+
+def reach(path: Path | str) -> tuple[Path, str]:
+    """Return the state directory and `http.listen`, which is all that it takes to ask a running system.
+
+    Faults elsewhere are no hindrance: who wants to halt it must be able to. Raises ConfigurationError where these two
+    cannot be known.
+    """
+    documents, faults = read_tree(path)
+    context = Context()
+    found: dict[str, Any] = {}
+    for key, type_ in (("state", str), ("http", Http)):
+        for document in documents:
+            node = document.get(key)
+            if node is not None:
+                found[key] = bind(node, type_, key, faults, context)
+    if INVALID in found.values() or (faults and "state" not in found):
+        raise ConfigurationError(sorted(faults))
+    state = _beside(Path(path), found.get("state", DEFAULT_STATE)) or Path(DEFAULT_STATE)
+    return state, found.get("http", Http()).listen
 
 
 def check(path: Path | str, catalogue: Catalogue, own: str | None = None) -> tuple[Configuration | None, list[Fault]]:

@@ -110,6 +110,8 @@ class Outbox:
             self._fail(publication, error)
         else:
             self._confirmed.append(number)
+            if not self._unwanted:
+                self.last_error = ""
             if address in self._unwanted:
                 del self._unwanted[address]
                 self._fall_behind()

@@ -151,7 +151,8 @@ def _read_token(path: Path) -> str:
     except FileNotFoundError:
         raise UnreachableError(f"{path}: no token there: start the system with 'exhaust up', which makes it") from None
     except (OSError, ValueError) as exc:
-        raise UnreachableError(f"{path}: the token cannot be read: {exc}") from exc
+        why = getattr(exc, "strerror", None) or "it is no text"
+        raise UnreachableError(f"{path}: the token cannot be read: {why}") from exc
     if not token or not token.isascii() or not token.isprintable():
         raise UnreachableError(f"{path}: holds no token")
     return token

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exhaust.commands.client import Client
-from exhaust.configuration import Catalogue, Configuration, load
+from exhaust.configuration import Catalogue, Configuration, reach
 from exhaust.reloading import Reread
 from exhaust.worker import Decider
 
@@ -59,6 +59,5 @@ def reaching(parser: argparse.ArgumentParser) -> None:
 
 def client(options: argparse.Namespace, root: Root) -> Client:
     """Return the way to the running system that the options name."""
-    configuration = load(options.config, root.catalogue)
-    token = Path(options.token_file) if options.token_file else configuration.state / "token"
-    return Client(configuration.http.listen, token)
+    state, listen = reach(options.config)
+    return Client(listen, Path(options.token_file) if options.token_file else state / "token")

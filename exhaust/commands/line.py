@@ -51,6 +51,7 @@ def main(argv: Sequence[str], root: Root) -> None:
     logs.configure()
     try:
         code = _run(options, root)
+        sys.stdout.flush()
     except UnreachableError as exc:
         code = _complain(exc, 3)
     except ConfigurationError as exc:
@@ -64,6 +65,9 @@ def main(argv: Sequence[str], root: Root) -> None:
     except BrokenPipeError:  # whoever read us has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as exc:  # ours are told by what raises them: this one is of what we write to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _complain(OSError(f"standard output cannot be written: {exc.strerror}"), 1)
     sys.exit(code)
 
 

@@ -160,7 +160,7 @@ async def run_emit(
     finally:
         if watching and records:
             (err or sys.stderr).write("\n")
-    show(out, [as_line({"records": records}) if as_json else f"{records} records taken"])
+    show(out, [as_line({"records": records}) if as_json else f"{records} record{'s' * (records != 1)} taken"])
     return 0
 
 
@@ -169,7 +169,10 @@ async def _whole_lines(source: int) -> AsyncIterator[bytes]:
     rest, lines = b"", 0
     while True:
         await _readable(source)
-        chunk = os.read(source, _CHUNK)
+        try:
+            chunk = os.read(source, _CHUNK)
+        except OSError as exc:
+            raise UsageError(f"what is to be emitted cannot be read: {exc.strerror}") from exc
         if not chunk:
             break
         whole, found, rest = (rest + chunk).rpartition(b"\n")

@@ -14,8 +14,7 @@ import pytest
 
 from benchmarks.node import Node
 from exhaust.commands.client import Client
-from exhaust.configuration import load
-from exhaust.main import CATALOGUE
+from exhaust.configuration import reach
 from exhaust.processes import find
 
 WITHIN = 60
@@ -99,9 +98,8 @@ async def test_any_id_that_it_prints_explains_the_whole_chain_with_times(folder:
     try:
         async with asyncio.timeout(WITHIN):
             lines = [json.loads(await process.stdout.readline()) for _ in range(len(FIRST))]
-            (site,) = folder.glob("*/site.yaml")
-            configuration = load(site, CATALOGUE)
-            async with Client(configuration.http.listen, configuration.state / "token") as client:
+            state, listen = reach(folder / left(folder)[0].name / "site.yaml")
+            async with Client(listen, state / "token") as client:
                 ids = {line["step"]: line["id"] for line in lines if line["id"]}
                 chains = {step: await client.get(f"/api/v1/explain/{quote(one)}") for step, one in ids.items()}
     finally:

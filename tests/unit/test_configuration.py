@@ -8,7 +8,7 @@ import pytest
 from activator.rules import Guard, Notice, Rule
 from analyzers.condition import ConditionSettings
 from exhaust.broker.url import BrokerUrl
-from exhaust.configuration import Configuration, Http, check, load
+from exhaust.configuration import Configuration, Http, check, load, reach
 from exhaust.errors import ConfigurationError
 from exhaust.inventory import expand
 from exhaust.main import CATALOGUE
@@ -203,3 +203,15 @@ def test_what_the_language_has_and_this_version_has_not_is_said_to_be_not_built_
 def test_an_analyzer_without_a_name_is_called_after_its_fact(tmp_path: Path) -> None:
     two = f"analyzers: [{ANALYZER % 'name: a'}, {ANALYZER % 'name: b'}]"
     assert told(written(tmp_path, two)) == ""
+
+
+def test_who_wants_to_halt_a_running_system_is_not_hindered_by_faults_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("state: here\nhttp: {listen: '127.0.0.1:7777'}\n")
+    (tmp_path / "rules.yaml").write_text("rules: [{name: a, on: b, run: c}\n  'no YAML\n")
+    assert reach(tmp_path) == (tmp_path / "here", "127.0.0.1:7777")
+
+
+def test_where_the_system_is_cannot_be_guessed_from_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("state: here\nhttp: {listen: 'everywhere\n")
+    with pytest.raises(ConfigurationError, match=r"site.yaml"):
+        reach(tmp_path)

@@ -18,8 +18,8 @@ analyzers:
 class Rig:
     """A harness with an open episode, and a way to ask about it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.harness = Harness(folder, YAML)
+    def __init__(self, folder: Path, yaml: str = YAML) -> None:
+        self.harness = Harness(folder, yaml)
         self.say("exited")
         self.episode = self.harness.of(Fact)[0].episode
         self.asked = 0
@@ -211,3 +211,13 @@ def test_recalled_after_every_step_it_tells_the_same(tmp_path: Path, fields: dic
         told.append([(sighting.id, sighting.holds, sighting.samples) for sighting in rig.harness.of(Sighting)])
     assert len(told[0]) >= 3
     assert told[0] == told[1]
+
+
+def test_a_fault_must_be_gone_for_as_long_as_its_fact_would_take_to_close(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, YAML.replace("when:", "keep: 3s, when:"))
+    rig.ask()
+    rig.says("running", "running", "exited")
+    assert "true" not in rig.told
+    rig.says("running", "running", "running", "running")
+    assert rig.told[-1] == "true"
+    assert rig.harness.of(Fact)[-1].reason == "cleared"
