@@ -17,7 +17,8 @@ demo: $(RUN)  ## show the loop on real processes of this host
 
 test: $(DEV)  ## run all tests; installs the distribution's RabbitMQ if it is missing (as root, or through sudo)
 	@tests/needs
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit
+	$(BIN)/pytest -q tests/rabbitmq tests/system
 
 check: $(DEV)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

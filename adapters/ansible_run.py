@@ -100,6 +100,20 @@ def _environment(order: Order, run: Path) -> dict[str, str]:
     return given | ({"ANSIBLE_PYTHON_INTERPRETER": order.python} if order.python else {})
 
 
+def _is_one_host(name: str, inventory: str) -> bool:
+    """Tell whether it reaches one host that the inventory lists: a group's name reaches all that are in the group."""
+    # Only now, since ansible reads its settings from the environment as it is imported; it ships no annotations.
+    from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped]
+    from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+    from ansible.plugins.loader import init_plugin_loader  # type: ignore[import-untyped]
+
+    init_plugin_loader()  # an inventory may be read by a collection's plugin
+    found = InventoryManager(DataLoader(), inventory)
+    if name not in found.hosts or name in found.groups:  # ansible makes up a localhost that is not listed
+        return False
+    return [host.name for host in found.list_hosts(name)] == [name]
+
+
 def play(order: Order, run: Path, tail: Tail, stop: threading.Event) -> Outcome:
     """Run it to its end; once `stop` is set, nothing is started any more."""
     import ansible_runner  # whatever is wrong with it, the outcome tells
@@ -110,6 +124,8 @@ def play(order: Order, run: Path, tail: Tail, stop: threading.Event) -> Outcome:
 
     called = lay_out(order, run)
     os.environ.update(_environment(order, run))
+    if order.inventory and order.host and not _is_one_host(order.host, order.inventory):
+        return Outcome("failed", reason=f"'{order.host}' is no one host of the inventory")
     done = ansible_runner.run(event_handler=tail.add, status_handler=about_to_start, **called)
     if done.rc == 0:
         return Outcome("successful", 0, tail.stats, tail.events)

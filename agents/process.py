@@ -144,7 +144,9 @@ def _ancestors() -> Iterator[int]:
 
 def _is_exhaust(argv: tuple[str, ...]) -> bool:
     """Tell by its command line: the components are each other's siblings, or no relatives at all."""
-    return argv[1:3] == ("-m", "exhaust.main") or (len(argv) > 1 and PurePath(argv[1]).name == "exhaust")
+    if argv[1:3] == ("-m", "exhaust.main") or argv[1:4] == ("-P", "-m", "adapters.ansible_run"):
+        return True
+    return len(argv) > 1 and PurePath(argv[1]).name == "exhaust"
 
 
 def _user(uid: int) -> str:

@@ -12,8 +12,8 @@ from exhaust.settings import Duration
 class AbsenceSettings(Inferring, frozen=True, kw_only=True):
     """`for` is how long nothing may come before that is a fact; the next record closes it.
 
-    A series is known from its first record on. Where the emitter has signs of life, silence counts only while they
-    come; streams of `custom` have none.
+    A series is known from its first record on. Silence counts only while the emitter gives signs of life; streams of
+    `custom` give none: theirs counts while anything else comes from their host.
     """
 
     for_: Annotated[Duration, msgspec.Meta(gt=0)]

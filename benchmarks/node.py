@@ -18,6 +18,7 @@ from typing import IO, Self
 
 # The script in Debian's /usr/sbin changes directory and user first; the one behind it is the server's own.
 _HOMES = ("/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin", "/usr/sbin")
+_STOPS_WITHIN = 5.0
 _HELLO = b"AMQP\x00\x00\x09\x01"
 _STARTED = b"\x01\x00\x00"  # a method frame on channel 0: Connection.Start, which a booting node does not send yet
 # Waits for its standard input to end, which it does however the owner dies; then ends the group that it was given and
@@ -73,6 +74,12 @@ class _Group:
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether every thread of the leader has stopped, which takes each a moment after the signal."""
+        stats = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     def end(self, gently: float = 0.0) -> None:
         """Ask the leader to stop and wait `gently` seconds for it; then kill all that is left of the group."""
@@ -183,6 +190,9 @@ class Node:
         """SIGSTOP it: connections stay open and nobody answers."""
         if self._server is not None:
             self._server.signal(signal.SIGSTOP)
+            deadline = time.monotonic() + _STOPS_WITHIN
+            while not self._server.stopped and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def resume(self) -> None:
         if self._server is not None:

@@ -17,6 +17,8 @@ OPEN_PATHS = frozenset(("/healthz", "/readyz"))
 LARGEST_BODY = 64 * 1024
 CALLER = web.RequestKey("caller", Caller)
 _BODY_WITHIN = 10.0
+_NAMES = frozenset(("127.0.0.1", "localhost", "[::1]"))
+_USUAL_PORT = 80
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -80,7 +82,7 @@ class Gate:
             return Refusal(500, "Internal Server Error", "the collector's log says more").answer()
 
     def _admit(self, request: web.Request) -> None:
-        hosts = _own_names(request)
+        hosts = own_names(_port(request))
         # A page of another site that resolves its name to this host would come with that name.
         if request.headers.get("Host", "").lower() not in hosts:
             raise Refusal(421, "Misdirected Request", "ask by the address that http.listen names")
@@ -114,7 +116,13 @@ def _limit(size: int, largest: int) -> None:
         raise Refusal(413, "Content Too Large", f"at most {largest} bytes")
 
 
-def _own_names(request: web.Request) -> frozenset[str]:
+def _port(request: web.Request) -> int:
     address = request.transport.get_extra_info("sockname") if request.transport else None
-    port = address[1] if isinstance(address, tuple) else 0
-    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    return address[1] if isinstance(address, tuple) else 0
+
+
+def own_names(port: int) -> frozenset[str]:
+    """Return what this host may be called by who asks at a port."""
+    whole = frozenset(f"{name}:{port}" for name in _NAMES)
+    # Clients leave out the port that HTTP has anyway.
+    return whole | _NAMES if port == _USUAL_PORT else whole

@@ -15,7 +15,7 @@ from exhaust.wire import unpack
 
 MOST_FOLLOWERS = 16
 MOST_WAITING = 1000
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 2 * 1024 * 1024  # of one follower
 RECORD = "record"
 _OURS = ("id", "host", "stream")
 

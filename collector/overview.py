@@ -46,7 +46,7 @@ async def overview(
 def _by_file(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the halt that the file stands for while it exists."""
     with contextlib.suppress(FileNotFoundError):
-        yield {"target": None, "by": str(path), "reason": "the file exists", "since": path.stat().st_mtime}
+        yield {"target": None, "by": str(path), "reason": "'rm' it to resume", "since": path.stat().st_mtime}
 
 
 def _halt(order: Order) -> dict[str, Any]:

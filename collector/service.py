@@ -11,6 +11,7 @@ from aiohttp import web, web_response
 
 from collector.api import Api
 from collector.definitions import Definitions
+from collector.door import Door
 from collector.emission import Emission
 from collector.feed import Feed
 from collector.ledger import Arrival, read_arrival
@@ -53,6 +54,7 @@ class Collector:
         self._definitions = definitions
         self._model = ReadModel()
         self._feed = Feed()
+        self._door = Door()
         self._worker: Worker | None = None
         self._deaf = ""
         self.port = self._address[1]
@@ -74,6 +76,7 @@ class Collector:
             "lag": round(self._model.ledger.lag, 3),
             "broker": {"connected": broker.connected, "last_error": getattr(broker, "last_error", None)},
             "people": self._people.faults(),
+            "refused_connections": self._door.refused,
         }
 
     def stuck(self) -> str:
@@ -132,28 +135,19 @@ class Collector:
         # Requests that are no HTTP are answered below all handlers, with the library's version unless told otherwise.
         vars(web_response)["SERVER_SOFTWARE"] = "exhaust"
         self.app = api.app(self._people)
-        runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            shutdown_timeout=1.0,
-            keepalive_timeout=15.0,
-            lingering_time=2.0,
-            auto_decompress=False,
-        )
-        await runner.setup()
-        try:
-            await self._listen(runner, until)
-            await until.wait()
-        finally:
-            self._feed.close()
-            await runner.cleanup()
+        async with self._door.open_to(self.app):
+            try:
+                await self._listen(until)
+                await until.wait()
+            finally:
+                self._feed.close()
 
-    async def _listen(self, runner: web.AppRunner, until: asyncio.Event) -> None:
+    async def _listen(self, until: asyncio.Event) -> None:
         """Listen as soon as the address is ours to take: the loop goes on meanwhile, and heals."""
         host, port = self._address
         while not until.is_set():
             try:
-                await web.TCPSite(runner, host, port).start()
+                self.port = await self._door.listen(host, port)
             except OSError as exc:
                 deaf = f"http.listen: {host}:{port}: {exc.strerror or exc}: end who has it, or choose another"
                 if deaf != self._deaf:
@@ -162,7 +156,7 @@ class Collector:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(until.wait(), _LISTEN_AGAIN)
             else:
-                self._deaf, self.port = "", runner.addresses[0][1]
+                self._deaf = ""
                 self.answering.set()
                 return
 

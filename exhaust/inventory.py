@@ -10,6 +10,8 @@ import msgspec
 from exhaust.plugins import Settings
 
 MOST_HOSTS = 10_000
+# One word of a broker's key, a file's name and a pattern's literal alike.
+HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252})$"
 _RANGE = re.compile(r"\[(\d{1,9}):(\d{1,9})\]")
 
 

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 COMPONENTS = ("emitters", "collector", "analyzers", "activator", "orchestrator", "agent", "helper")
 STUCK = 70
+_OPEN_FILES = 65_536
 
 Compose = Callable[[str, Configuration, Station], Service]
 
@@ -205,6 +207,7 @@ async def run_services(
 
     At SIGHUP they are started anew with what `reread` returns; it raises ConfigurationError with every fault.
     """
+    raise_open_files()
     reload = Reload(reread, SystemClock())
     running = Running(components, configuration, compose, systemd, reload)
     own_folder(configuration.state)
@@ -273,6 +276,17 @@ def _settle_memory() -> None:
         gc.unfreeze()
         gc.collect()
     gc.freeze()
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may, up to what the service manager would let it.
+
+    A login shell's 1024 are soon gone, with connections of others among them, and without files the whole loop stops.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _pass_on(until: asyncio.Event, over: asyncio.Event) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
+
 from exhaust.binding import bind
 from exhaust.broker.url import BrokerForm, BrokerUrl
 from exhaust.catalogue import Catalogue, Http
 from exhaust.draft import Draft, Placed
 from exhaust.expressions.errors import suggestion
-from exhaust.inventory import Host
+from exhaust.inventory import HOST_NAME, Host
 from exhaust.language import Defined
 from exhaust.nodes import Broken, Fault, Node, Scalar, Severity, child, plain, without
 from exhaust.nodes import Mapping as MapNode
@@ -21,7 +23,7 @@ from exhaust.settings import INVALID
 PLANNED = frozenset({"policy", "calendars", "secrets"})
 LISTS = ("hosts", "emitters", "analyzers", "rules", "workflows", "adapters", "people")
 SINGLES: Mapping[str, Any] = {
-    "host": str,
+    "host": Annotated[str, msgspec.Meta(pattern=HOST_NAME)],
     "state": str,
     "broker": Annotated[str, BrokerForm()] | BrokerUrl,
     "http": Http,

@@ -67,7 +67,8 @@ async def _pass_on(configuration: Configuration, supervisor: Supervisor, systemd
     while True:
         await reload.asked.wait()
         systemd.reloading()
-        if await reload.taken(configuration) is not None:
+        if (new := await reload.taken(configuration)) is not None:
+            configuration = new
             log.info("configuration is sound, telling the children to read it")
             supervisor.reload()
         systemd.resumed()

@@ -86,9 +86,11 @@ class Course:
         elif now >= self._tasks_until(run):
             if not run.running():
                 yield from self._tasks_over(run, "timed_out", now, causes)
-        elif self._halts.over(run.activation.host) and run.workflow.name != NOTIFY:
+        elif self._halted(run, step, now):
             if not run.running() and run.reason != "halted":
                 yield from self.own(run, "waiting", now, causes, reason="halted")
+        elif run.reason == "halted" and run.mutated is not None and self._gone(run, now) in ("gone", "stale"):
+            yield from self._tasks_over(run, "skipped", now, causes)
         elif run.mutated is None and self._mutating(run, step) and (how := self._gone(run, now)):
             yield from self._not_needed(run, how, now, causes)
         else:
@@ -121,6 +123,11 @@ class Course:
 
     def _mutating(self, run: Run, step: Sequence[TaskSpec]) -> bool:
         return any(self._reach.mutates(run, spec) for spec in step)
+
+    def _halted(self, run: Run, step: Sequence[TaskSpec], now: float) -> bool:
+        """Whether a halt holds the run's host, or that of one of its tasks. People are told all the same."""
+        hosts = {run.activation.host, *(self._reach.host(run, spec, now) for spec in step)}
+        return run.workflow.name != NOTIFY and any(self._halts.over(host) for host in hosts)
 
     def _gone(self, run: Run, now: float) -> str:
         """Judge anew, just before the first mutating task: say how the cause is not what it was, or nothing."""

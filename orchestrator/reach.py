@@ -57,6 +57,13 @@ class Reach:
         adapter = self._adapter(run, spec)[1]
         return spec.timeout + (COMMAND_LIFE if adapter is not None and adapter.act is None else 0.0)
 
+    def host(self, run: Run, spec: TaskSpec, now: float) -> str | None:
+        """Return the host of a task, None where it has none or it cannot be known yet."""
+        if spec.host is None:
+            return run.activation.host
+        named = to_text(spec.host(*self._variables(run, now)))
+        return None if isinstance(named, Unknown) else named
+
     def order(self, run: Run, spec: TaskSpec, now: float) -> Command | Perform:
         """Return what starts the newest attempt of a task. Raises Unsayable."""
         name, adapter = self._adapter(run, spec)

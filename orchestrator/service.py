@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from exhaust.errors import AdapterError
@@ -52,18 +53,21 @@ def service(
         QUEUES["orchestrator"],
         signer=keys.signer("orchestrator"),
         unpack=partial(unpack, verifier=verifier),
-        perform=partial(perform, adapters),
+        perform=partial(perform, adapters, station.state / "HALT"),
     )
 
 
-async def perform(adapters: Adapters, doing: Doing) -> Done:
+async def perform(adapters: Adapters, halt: Path, doing: Doing) -> Done:
     """Have an adapter do a task; whatever it raises is the task's failure, not the service's.
 
-    Where the time is over, what mutates may have had its effect: that is not known, and not tried again.
+    While the file `halt` is there, nothing that changes anything is done. Where the time is over, what mutates may have
+    had its effect: that is not known, and not tried again.
     """
     plugin, settings = adapters[doing.adapter]
     if plugin.act is None:
         return Done(error=f"'{doing.adapter}' does nothing itself")
+    if plugin.mutates and await asyncio.to_thread(halt.exists):
+        return Done(error=f"halted: {halt} exists")
     try:
         async with asyncio.timeout(doing.task.timeout):
             return Done(output=await plugin.act(settings, doing.task))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from exhaust.commands.command import Command, Root
 from exhaust.errors import UsageError
+from exhaust.inventory import HOST_NAME
 from exhaust.processes import find
 
 FILES = ("exhaust.yaml", "observe.yaml", "rules.yaml", "policy.yaml")
@@ -35,6 +36,7 @@ def values(folder: Path, host: str, run: Path, uid: int) -> dict[str, str]:
     """Return what the templates leave open: host, state directory, and the services that run here by their pidfiles."""
     state = "/var/lib/exhaust" if uid == 0 and folder.absolute() == Path("/etc/exhaust") else "state"
     services = "".join(f"\n      - {{name: {name}, provider: pidfile, pidfile: {path}}}" for name, path in running(run))
+    host = host if re.fullmatch(HOST_NAME, host) else "localhost"
     return {"HOST": host, "STATE": state, "PORT": str(_PORT), "SERVICES": services or "[]"}
 
 

@@ -11,7 +11,7 @@ Item = Mapping[str, Any]
 def status_lines(status: Item) -> Iterator[str]:
     """Render `/status`: what keeps the loop from acting first, what is wrong with a component right below it."""
     now = status["time"]
-    yield f"{when(now)}" + ("  HALTED: nothing starts until 'exhaust resume'" if status["halt"] else "")
+    yield f"{when(now)}" + ("  HALTED: nothing that acts is started" if status["halt"] else "")
     for halt in status["halts"]:
         yield _halt(halt, now)
     yield ""

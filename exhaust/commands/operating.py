@@ -18,7 +18,7 @@ from exhaust.commands.client import Client
 from exhaust.commands.command import Command, Root, client, reaching
 from exhaust.commands.rendering import WIDTH, fit, wrapped
 from exhaust.commands.showing import as_line, show
-from exhaust.configuration import load
+from exhaust.configuration import reach
 from exhaust.errors import UnreachableError, UsageError
 
 _GIVEN = re.compile(r"([^=:\s]+)(:=|=)(.*)", re.DOTALL)
@@ -250,7 +250,7 @@ async def _hold(what: str, options: argparse.Namespace, root: Root) -> int:
         async with client(options, root) as system:
             return await run_hold(system, what, options.host, options.reason, as_json=options.json)
     except UnreachableError as exc:
-        file = load(options.config, root.catalogue).state / "HALT"
+        file = reach(options.config)[0] / "HALT"
         way = f"'touch {file}' halts this host" if what == "halt" else f"'rm {file}' lifts what that file halts"
         raise UnreachableError(f"{exc}; without it {way}") from exc
 

@@ -179,7 +179,8 @@ def _wanted(order: Item) -> str:
 
 def _step(step: Item) -> Iterator[str]:
     lead = f"{step['ms']:12.1f}  {fit(step['kind'], 9):9}  "
-    for line in wrapped(fit(step["what"], 3 * (WIDTH - len(lead))), WIDTH - len(lead)):
+    what = str(step["what"]).removeprefix(f"{step['kind']} ")
+    for line in wrapped(fit(what, 3 * (WIDTH - len(lead))), WIDTH - len(lead)):
         yield lead + line
         lead = " " * len(lead)
 

@@ -108,7 +108,7 @@ async def test_kill_loses_nothing_that_was_confirmed_and_flow_resumes(trial: Tri
         await until(lambda: not trial.broker.connected)
         began = time.monotonic()
         assert isinstance(await outcome(trial.publish("while down")), BrokerError)
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 1.0
         await asyncio.to_thread(trial.node.start)
         assert not trial.broker.stuck.is_set(), "a broker that is down is not stuck"
         began, before = time.monotonic(), len(reader.ids)

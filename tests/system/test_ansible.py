@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -165,6 +166,22 @@ async def test_only_the_host_that_is_meant_is_reached_and_an_unreachable_one_may
     assert isinstance(missed, AdapterError)
     assert str(missed).startswith("'fails' unreachable: ")
     assert missed.retry
+
+
+@pytest.mark.parametrize("host", ["web", "both", "m3", "localhost"], ids=["group", "host too", "unknown", "implied"])
+@pytest.mark.parametrize("do", ["playbook", "module"])
+async def test_a_name_that_is_not_one_host_of_the_inventory_reaches_none(place: Place, host: str, do: str) -> None:
+    local = f"ansible_connection=local ansible_remote_tmp={place.folder} ansible_python_interpreter={sys.executable}"
+    lines = [f"both {local}", "[web]", f"m1 {local}", f"m2 {local}", "[both]", "m1", "m2"]
+    (place.folder / "hosts").write_text("\n".join(lines) + "\n")
+    task = place.task("fails", host=host, text="", ran=str(place.ran))
+    if do == "module":
+        task = dataclasses.replace(task, do=do, params={"module": "ansible.builtin.ping"})
+    with pytest.raises(AdapterError, match=f"failed: '{host}' is no one host of the inventory") as failed:
+        await act(place.settings(inventory=place.folder / "hosts"), task)
+    assert not failed.value.retry
+    assert failed.value.output == {"status": "failed", "rc": None, "stats": {}, "events": []}
+    assert not place.ran.exists()
 
 
 async def test_one_that_takes_too_long_is_ended_and_its_end_is_known(place: Place) -> None:

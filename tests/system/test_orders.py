@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WITHIN = 30.0
 # The service does not heed SIGTERM: a restart takes as long as it is given.
-SLOWLY = 1.5
+SLOWLY = 4.0
 ADDED = f"""
   - name: twice
     inputs: {{service: string}}

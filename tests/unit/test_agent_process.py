@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from agents.params import ParamsError, parse
 from agents.policy import parse as parse_policy
 from agents.process import Signal, _untouchable
 from agents.registry import ACTIONS
-from exhaust.processes import Identity, Process, find, heeds, identify
+from exhaust.processes import Identity, Process, heeds, identify
 
 TARGET = {"process": "4711@12345", "signal": "TERM"}
 
@@ -90,9 +93,11 @@ def test_whose_processes_may_be_signalled_is_anybodys_but_roots_unless_listed(
         (os.getppid(), False, (), "one that Exhaust itself needs"),
         (2**22, False, ("python", "-m", "exhaust.main", "run", "agent"), "one that Exhaust itself needs"),
         (2**22, False, ("/usr/bin/python3", "/usr/local/bin/exhaust", "up"), "one that Exhaust itself needs"),
+        (2**22, False, ("python", "-P", "-m", "adapters.ansible_run", "/x"), "one that Exhaust itself needs"),
         (2**22, False, ("/usr/bin/python3", "/srv/shop.py", "exhaust"), None),
         (2**22, False, (), None),
     ],
+    ids=["init", "kernel", "own", "parent", "ours", "installed", "ansible", "other", "unnamed"],
 )
 def test_some_processes_no_policy_can_allow_to_be_signalled(
     pid: int, kernel: bool, argv: tuple[str, ...], why: str | None
@@ -105,24 +110,25 @@ def test_who_a_process_is_is_read_from_the_kernel() -> None:
     assert found is not None
     assert (found.parent, found.kernel) == (os.getppid(), False)
     assert found.users == {os.getuid(), os.geteuid()}
-    assert "pytest" in " ".join(found.argv)
+    assert found.argv[1:] == tuple(sys.orig_argv[1:])
     assert identify(2**22) is None
 
 
+HEEDING = """
+import os, signal
+from exhaust.processes import heeds
+one, own = signal.SIGUSR2, os.getpid()
+assert not heeds(own, one)
+signal.signal(one, signal.SIG_IGN)
+assert not heeds(own, one)
+signal.signal(one, lambda *_: None)
+assert heeds(own, one)
+signal.signal(one, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [one])
+assert heeds(own, one)
+"""
+
+
 def test_a_signal_is_heeded_by_who_catches_or_reads_it() -> None:
-    own = find(os.getpid())
-    assert own is not None
-    before = signal.signal(signal.SIGUSR2, signal.SIG_DFL)
-    try:
-        assert not heeds(own.pid, signal.SIGUSR2)
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        assert not heeds(own.pid, signal.SIGUSR2)
-        signal.signal(signal.SIGUSR2, lambda *_: None)
-        assert heeds(own.pid, signal.SIGUSR2)
-        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-        assert heeds(own.pid, signal.SIGUSR2)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
-        signal.signal(signal.SIGUSR2, before)
+    subprocess.run([sys.executable, "-c", HEEDING], cwd=Path(__file__).parents[2], check=True)
     assert not heeds(2**22, signal.SIGUSR2)

@@ -52,7 +52,7 @@ async def test_a_clock_set_back_makes_no_wait_longer_than_it_was(read: int) -> N
     began = time.monotonic()
     async with asyncio.timeout(WITHIN):
         await clock.until(time.time() + 0.05)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4.0
 
 
 async def test_a_clock_set_forward_ends_a_wait() -> None:

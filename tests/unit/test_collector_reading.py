@@ -95,7 +95,7 @@ def test_status_at_a_glance() -> None:
     assert (
         shown(status_lines(STATUS))
         == """\
-2026-01-02 03:04:05.678Z  HALTED: nothing starts until 'exhaust resume'
+2026-01-02 03:04:05.678Z  HALTED: nothing that acts is started
   everything, for 1m15s, by ann: lunch 界
 
 component       state         since  handled/s      lag  restarts
@@ -168,11 +168,11 @@ execution  restart-service on web-01: succeeded, recovered
            0190163d-8694-739b-aea5-966c26f8ad91
 
           ms  since 2026-01-02 03:04:05.678Z
-         0.0  record     record service=shop, state=dead
+         0.0  record     service=shop, state=dead
          4.0  fact       service.down opened: shop is dead
-         8.5  task       task restart failed: no luck no luck no luck no luck no
-                         luck no luck no luck no luck no luck no luck no luck no
-                         luck no luck
+         8.5  task       restart failed: no luck no luck no luck no luck no luck
+                         no luck no luck no luck no luck no luck no luck no luck
+                         no luck
      12000.0  verdict    restart-service succeeded, recovered
 """
     )

@@ -206,3 +206,26 @@ def test_a_notice_goes_out_while_halted(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     assert [work.adapter for work in harness.works] == ["ops"]
+
+
+def test_a_halt_of_another_host_holds_the_tasks_that_act_there(tmp_path: Path) -> None:
+    elsewhere = conducting.RESTART.replace("use: agent", "use: agent, host: web-2")
+    rig = conducting.Rig(tmp_path, tasks=elsewhere)
+    rig.harness.send(order("halt", "web-2"))
+    rig.activate()
+    assert (rig.of(Command), rig.end()) == ([], ("waiting", None, "halted"))
+    rig.harness.send(order("resume", "web-2", NOW + 1))
+    assert [command.host for command in rig.of(Command)] == ["web-2"]
+
+
+def test_what_is_no_longer_needed_when_resumed_is_left_out_also_in_the_middle(tmp_path: Path) -> None:
+    second = conducting.RESTART.replace("name: restart", "name: again")
+    rig = conducting.Rig(tmp_path, tasks=f"{conducting.RESTART}, {second}")
+    rig.activate()
+    rig.harness.send(order("halt", HOST))
+    rig.harness.answer()
+    rig.harness.advance(1)
+    rig.close("cleared")
+    rig.harness.send(order("resume", HOST, NOW + 1))
+    assert len(rig.of(Command)) == 1
+    assert rig.end()[:2] == ("skipped", "recovered")

@@ -312,7 +312,7 @@ async def test_drained_waits_no_longer_than_it_may(store: Store) -> None:
         desk.line.confirm("a")
         began = asyncio.get_running_loop().time()
         await desk.outbox.drained(0.05)
-        assert asyncio.get_running_loop().time() - began < 1.0
+        assert asyncio.get_running_loop().time() - began < 4.0
         assert [sent.id for _, sent in store.unsent(0, 9)] == ["b"]
 
 
@@ -323,7 +323,7 @@ async def test_drained_does_not_wait_for_a_broker_that_is_away(store: Store) -> 
         await eventually(lambda: not desk.outbox.well)
         began = asyncio.get_running_loop().time()
         await desk.outbox.drained()
-        assert asyncio.get_running_loop().time() - began < 1.0
+        assert asyncio.get_running_loop().time() - began < 4.0
 
 
 @pytest.mark.parametrize("turns", range(6))

@@ -96,7 +96,7 @@ async def test_hung_drain_is_cut_off_at_the_deadline(until: asyncio.Event) -> No
     async with asyncio.timeout(WITHIN):
         with pytest.raises(TimeoutError, match=r"one did not stop within 0\.05 s"):
             await serve([one, other], until, drain_within=0.05)
-    assert 0.05 <= time.monotonic() - began < 1.0
+    assert 0.05 <= time.monotonic() - began < 4.0
     assert one.events == ["draining", "cancelled"]
     assert other.events == ["draining", "drained"]
 
