@@ -1,8 +1,9 @@
-"""Where the collector is asked: a listening socket that lets in so many at a time, and nobody for nothing."""
+"""Where the collector is asked: a listening socket that lets in so many at a time, and keeps none that is idle."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import cast
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ _IDLE = 10.0
 class Door:
     """Listens once `open_to` has prepared it. Who comes when `most` are inside is turned away, and counted.
 
-    A connection that has no request under way, a whole head of it, is closed after `idle` seconds.
+    A connection without a request under way is closed after `idle` seconds; a head that is not whole is none yet.
     """
 
     def __init__(self, *, most: int = _MOST, idle: float = _IDLE) -> None:
@@ -70,10 +71,10 @@ class _Threshold(asyncio.Protocol):
         self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        come = cast("asyncio.Transport", transport)  # of a socket: the interface knows pipes as well
         attending = self._door.admit()
         if attending is None:
-            transport.abort()
+            come.abort()
         else:
-            transport.set_protocol(attending)
-            attending.connection_made(transport)
+            come.set_protocol(attending)
+            attending.connection_made(come)

@@ -281,7 +281,7 @@ def _settle_memory() -> None:
 def raise_open_files() -> None:
     """Let this process open as many files as it may, up to what the service manager would let it.
 
-    A login shell's 1024 are soon gone, with connections of others among them, and without files the whole loop stops.
+    The 1024 that are usual are soon gone, to connections of others among them, and without files the whole loop stops.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from collector.access import own_names
 from collector.service import loopback
 from exhaust.errors import ConfigurationError
 from exhaust.people import Person
@@ -98,6 +99,11 @@ async def test_the_name_of_another_host_is_refused(system: System, host: str) ->
 async def test_its_own_names_are_taken(system: System) -> None:
     for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
         await system.get("/status", Host=f"{name}:{system.collector.port}")
+
+
+def test_the_port_that_http_has_anyway_need_not_be_named() -> None:
+    assert own_names(80) == {"127.0.0.1:80", "localhost:80", "[::1]:80", "127.0.0.1", "localhost", "[::1]"}
+    assert own_names(8640) == {"127.0.0.1:8640", "localhost:8640", "[::1]:8640"}
 
 
 async def test_other_origins_are_refused_and_no_header_lets_them_in(system: System) -> None:
