@@ -7,8 +7,8 @@ from typing import Any
 from activator.decisions import Activator, Hosts
 from activator.rules import Rule
 from exhaust.language import Defined
+from exhaust.lifecycle.service import Station
 from exhaust.routing import QUEUES
-from exhaust.service import Station
 from exhaust.signing import Verifier
 from exhaust.store import Store
 from exhaust.wire import unpack

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import msgspec
 
 from adapters.ansible_record import MARK, Order, Outcome, Record, end_all, prune
+from exhaust.documents.nodes import Fault, Scalar
 from exhaust.errors import AdapterError
-from exhaust.nodes import Fault, Scalar
 from exhaust.plugins import Adapter, Settings, Task
 from exhaust.processes import Process, ended, has_ended, reap, send, spawn
 from exhaust.settings import INVALID, Context, Invalid

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from exhaust.documents.nodes import Fault, Scalar
 from exhaust.errors import AdapterError
-from exhaust.nodes import Fault, Scalar
 from exhaust.plugins import Adapter, Settings, Task
 from exhaust.settings import INVALID, Context, Invalid
 from exhaust.text import clean

@@ -16,10 +16,10 @@ from agents.registry import ACTIONS
 from exhaust.broker.interface import Delivery
 from exhaust.halts import Halts
 from exhaust.ids import derived_id
+from exhaust.lifecycle.service import Station
 from exhaust.messages import Command, Order, Result
 from exhaust.plugins import Action
 from exhaust.routing import CONTROL, agent_queue, control_queue
-from exhaust.service import Station
 from exhaust.signing import Verifier
 from exhaust.store import Store
 from exhaust.wire import unpack

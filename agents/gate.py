@@ -8,9 +8,9 @@ from typing import Any
 from agents.params import ParamsError, parse
 from agents.policy import PolicyFile
 from exhaust.errors import ForgeryError, MessageError
+from exhaust.lifecycle.service import Station
 from exhaust.messages import AnyMessage, Command
 from exhaust.plugins import Action, Limits
-from exhaust.service import Station
 from exhaust.signing import Verifier, fingerprint
 
 SKEW = 5.0

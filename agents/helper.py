@@ -22,9 +22,9 @@ from agents.program import Ended, run
 from agents.registry import ACTIONS
 from agents.roster import AnyService, Roster
 from exhaust.errors import ForgeryError, MessageError
+from exhaust.lifecycle.service import Station
 from exhaust.messages import Command
 from exhaust.plugins import Action, ActionError, Outcome, Services
-from exhaust.service import Station
 from exhaust.store import Store
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, get_args
 
 from msgspec.structs import fields
 
-from exhaust.binding import bind
-from exhaust.nodes import At, Entry, Fault, Mapping, Node, Scalar, Sequence
+from exhaust.documents.binding import bind
+from exhaust.documents.nodes import At, Entry, Fault, Mapping, Node, Scalar, Sequence
 from exhaust.plugins import Settings
 from exhaust.settings import INVALID, Context, DurationForm
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exhaust.binding import bind
-from exhaust.document import LARGEST_FILE, compose
-from exhaust.nodes import Fault, child
+from exhaust.documents.binding import bind
+from exhaust.documents.document import LARGEST_FILE, compose
+from exhaust.documents.nodes import Fault, child
 from exhaust.plugins import Action, Limits
 from exhaust.settings import INVALID, Context
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from analyzers.inference import Analysis, Hosts, Inference
 from exhaust.language import Defined
+from exhaust.lifecycle.service import Station
 from exhaust.plugins import Analyzer, Inferring
 from exhaust.routing import QUEUES
-from exhaust.service import Station
 from exhaust.store import Store
 from exhaust.worker import Worker
 

@@ -20,11 +20,11 @@ from collector.orders import Orders
 from collector.people import People, make_token
 from exhaust.broker.interface import Delivery
 from exhaust.errors import ConfigurationError
-from exhaust.leading import leading
+from exhaust.lifecycle.leading import leading
+from exhaust.lifecycle.service import Station
 from exhaust.messages import AnyMessage
 from exhaust.people import Person
 from exhaust.routing import BACKLOG, QUEUES, TELEMETRY
-from exhaust.service import Station
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Worker

@@ -11,8 +11,8 @@ import msgspec
 
 from emitters.spool import Parcel, Spool, Stream
 from exhaust.errors import StoreError
+from exhaust.lifecycle.service import Station
 from exhaust.plugins import Emitter, Record, Settings
-from exhaust.service import Station
 from exhaust.store import Store
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from exhaust.nodes import Fault, Scalar
+from exhaust.documents.nodes import Fault, Scalar
 from exhaust.plugins import Action, Adapter, Analyzer, Emitter, Settings
 from exhaust.settings import Context, Invalid, wrong
 

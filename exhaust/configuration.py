@@ -8,25 +8,25 @@ from typing import Any
 
 import msgspec
 
-from exhaust.binding import bind
 from exhaust.broker.url import BrokerUrl, with_password
 from exhaust.catalogue import Catalogue, Http
-from exhaust.deadlines import deadline_faults
-from exhaust.document import read_tree
+from exhaust.checks.deadlines import deadline_faults
+from exhaust.checks.parameters import parameter_faults
+from exhaust.checks.premises import policy_faults, premise_faults, service_faults
+from exhaust.checks.references import Names, reference_faults
+from exhaust.checks.scopes import Scopes, scope_faults
+from exhaust.checks.streams import Streams
+from exhaust.documents.binding import bind
+from exhaust.documents.document import read_tree
+from exhaust.documents.nodes import Fault, Scalar
+from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.errors import ConfigurationError
 from exhaust.inventory import MOST_HOSTS, Inventory, expand
 from exhaust.language import Defined
-from exhaust.nodes import Fault, Scalar
-from exhaust.nodes import Mapping as MapNode
-from exhaust.parameters import parameter_faults
 from exhaust.people import Person
 from exhaust.plugins import Adapter, Analyzer, Emitter, Inferring, Settings
-from exhaust.premises import policy_faults, premise_faults, service_faults
-from exhaust.references import Names, reference_faults
-from exhaust.scopes import Scopes, scope_faults
 from exhaust.sections import LISTS, Sections
 from exhaust.settings import INVALID, Context
-from exhaust.streams import Streams
 
 __all__ = ["Catalogue", "Configuration", "Http", "check", "load", "reach"]
 

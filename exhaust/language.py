@@ -7,9 +7,10 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from exhaust.binding import bind
-from exhaust.document import compose
-from exhaust.draft import Draft, Placed
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
+from exhaust.documents.draft import Draft, Placed
+from exhaust.documents.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child, position_inside
 from exhaust.expressions import (
     Duration,
     Expression,
@@ -23,7 +24,6 @@ from exhaust.expressions import (
 )
 from exhaust.ids import definition_hash
 from exhaust.messages import Fact, Prediction, kind_of
-from exhaust.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child, position_inside
 from exhaust.settings import INVALID, Context, Invalid
 
 ANALYZER = ("record", "time", "host", "lists")

@@ -31,11 +31,11 @@ from exhaust.commands.command import Deciders, Root
 from exhaust.commands.line import main as command_line
 from exhaust.configuration import Catalogue, Configuration
 from exhaust.extensions import extensions
-from exhaust.leading import Led
-from exhaust.reloading import Reread
-from exhaust.running import COMPONENTS, run_services
-from exhaust.service import Service, Station
-from exhaust.systemd import Systemd
+from exhaust.lifecycle.leading import Led
+from exhaust.lifecycle.reloading import Reread
+from exhaust.lifecycle.running import COMPONENTS, run_services
+from exhaust.lifecycle.service import Service, Station
+from exhaust.lifecycle.systemd import Systemd
 from orchestrator.conductor import Conductor
 from orchestrator.journal import Journal
 from orchestrator.reach import Reach

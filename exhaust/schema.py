@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from exhaust.binding import settings_keys
 from exhaust.catalogue import Catalogue
+from exhaust.documents.binding import settings_keys
+from exhaust.documents.nodes import Mapping as MapNode
+from exhaust.documents.nodes import Scalar, Sequence
 from exhaust.inventory import Host
-from exhaust.nodes import Mapping as MapNode
-from exhaust.nodes import Scalar, Sequence
 from exhaust.people import Person
 from exhaust.sections import SINGLES
 

@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from exhaust.binding import bind
 from exhaust.broker.url import BrokerForm, BrokerUrl
 from exhaust.catalogue import Catalogue, Http
-from exhaust.draft import Draft, Placed
+from exhaust.documents.binding import bind
+from exhaust.documents.draft import Draft, Placed
+from exhaust.documents.nodes import Broken, Fault, Node, Scalar, Severity, child, plain, without
+from exhaust.documents.nodes import Mapping as MapNode
+from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions.errors import suggestion
 from exhaust.inventory import HOST_NAME, Host
 from exhaust.language import Defined
-from exhaust.nodes import Broken, Fault, Node, Scalar, Severity, child, plain, without
-from exhaust.nodes import Mapping as MapNode
-from exhaust.nodes import Sequence as ListNode
 from exhaust.people import Person
 from exhaust.settings import INVALID
 

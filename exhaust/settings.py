@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 
-from exhaust.nodes import At, Fault, Node, Scalar, Severity, got
+from exhaust.documents.nodes import At, Fault, Node, Scalar, Severity, got
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -8,9 +8,9 @@ from typing import Any
 
 from exhaust.errors import AdapterError
 from exhaust.language import Defined
+from exhaust.lifecycle.service import Station
 from exhaust.plugins import Adapter, Done, Settings
 from exhaust.routing import QUEUES
-from exhaust.service import Station
 from exhaust.signing import Verifier, fingerprint
 from exhaust.store import Store
 from exhaust.wire import unpack

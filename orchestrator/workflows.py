@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from exhaust.documents.nodes import child
 from exhaust.language import WORKFLOW, VerifyCondition, WorkflowText, WorkflowValues, no_values
-from exhaust.nodes import child
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
 

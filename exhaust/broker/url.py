@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import quote
 
+from exhaust.documents.nodes import Fault, Scalar
 from exhaust.errors import ConfigurationError
-from exhaust.nodes import Fault, Scalar
 from exhaust.plugins import Settings
 from exhaust.settings import INVALID, Context, Invalid
 

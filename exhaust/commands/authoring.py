@@ -10,7 +10,7 @@ import msgspec
 
 from exhaust.commands.command import Command, Root, configured
 from exhaust.configuration import Configuration, check
-from exhaust.nodes import Fault
+from exhaust.documents.nodes import Fault
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exhaust.commands.client import Client
 from exhaust.configuration import Catalogue, Configuration, reach
-from exhaust.reloading import Reread
+from exhaust.lifecycle.reloading import Reread
 from exhaust.worker import Decider
 
 DEFAULT_CONFIG = "/etc/exhaust"

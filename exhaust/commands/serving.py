@@ -10,11 +10,11 @@ from exhaust.commands.command import Command, Root, configured
 from exhaust.configuration import load
 from exhaust.demo.telling import demo
 from exhaust.errors import UnreachableError, UsageError
-from exhaust.running import COMPONENTS, opened_broker, topology
-from exhaust.service import run_to_exit
-from exhaust.supervisor import children
-from exhaust.systemd import Systemd
-from exhaust.upkeep import up
+from exhaust.lifecycle.running import COMPONENTS, opened_broker, topology
+from exhaust.lifecycle.service import run_to_exit
+from exhaust.lifecycle.supervisor import children
+from exhaust.lifecycle.systemd import Systemd
+from exhaust.lifecycle.upkeep import up
 
 _DECLARED_WITHIN = 30.0
 

@@ -10,8 +10,8 @@ from typing import TextIO
 import msgspec
 
 from exhaust.commands.command import Command, Root
+from exhaust.documents.nodes import Fault, child
 from exhaust.errors import UsageError
-from exhaust.nodes import Fault, child
 from exhaust.rehearsal.rehearsal import Rehearsal
 from exhaust.rehearsal.script import Prepared, prepare
 from exhaust.rehearsal.stage import Stage

@@ -11,15 +11,15 @@ from typing import Any, TextIO, cast
 
 import msgspec
 
-from exhaust.binding import bind
 from exhaust.clock import Clock, SystemClock
 from exhaust.commands.command import Command, Root
 from exhaust.configuration import Catalogue
-from exhaust.document import compose
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
+from exhaust.documents.nodes import At, Broken, Entry, Fault, Scalar
+from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.errors import ExhaustError, UsageError
 from exhaust.expressions.errors import suggestion
-from exhaust.nodes import At, Broken, Entry, Fault, Scalar
-from exhaust.nodes import Mapping as MapNode
 from exhaust.plugins import Emitter, Record, Settings
 from exhaust.settings import Context, parse_duration
 

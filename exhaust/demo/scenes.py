@@ -22,9 +22,9 @@ from exhaust.broker import scratch
 from exhaust.broker.interface import Queue
 from exhaust.commands.client import Client
 from exhaust.errors import ExhaustError, UnreachableError, UsageError
+from exhaust.lifecycle.supervisor import SUPERVISOR
 from exhaust.processes import find, send
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue, control_queue
-from exhaust.supervisor import SUPERVISOR
 
 HOST = "demo"
 _READY_WITHIN = 60.0

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from exhaust.documents.nodes import child
 from exhaust.messages import ExecutionState, FactReason, FactState, Labels, Severity, Verdict
-from exhaust.nodes import child
 from exhaust.plugins import Settings
 from exhaust.rehearsal.happenings import LONGEST_LINE, Happening, spelled
 from exhaust.text import clean

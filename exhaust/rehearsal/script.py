@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from exhaust.binding import bind
 from exhaust.configuration import Catalogue, Configuration, check
-from exhaust.document import read
+from exhaust.documents.binding import bind
+from exhaust.documents.document import read
+from exhaust.documents.nodes import At, Entry, Fault, Scalar, child
+from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.expressions import parse_timestamp
 from exhaust.expressions.errors import suggestion
 from exhaust.language import Values, ValuesForm
 from exhaust.messages import FactReason, FactState, Labels, Order, Severity
-from exhaust.nodes import At, Entry, Fault, Scalar, child
-from exhaust.nodes import Mapping as MapNode
 from exhaust.plugins import Emitter, Settings
 from exhaust.rehearsal.expectations import Expect, Expectations
 from exhaust.rehearsal.rehearsal import Answers, ResultState

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from exhaust.documents.nodes import Fault, child
 from exhaust.expressions import Timestamp, Unknown
 from exhaust.ids import derived_id, new_id
 from exhaust.messages import Command, ExecutionEvent, Fact, Order, Prediction, Sighting
-from exhaust.nodes import Fault, child
 from exhaust.plugins import Done
 from exhaust.rehearsal.expectations import Expect, misses
 from exhaust.rehearsal.happenings import Account, Happening, spelled, story

@@ -23,10 +23,10 @@ from agents.registry import ACTIONS
 from agents.roster import AnyService
 from exhaust.broker.embedded import Embedded
 from exhaust.clock import SystemClock
+from exhaust.lifecycle.service import Station, stop_on_signals
 from exhaust.messages import Command
 from exhaust.plugins import Action, Outcome, Settings, Tools
 from exhaust.processes import Process
-from exhaust.service import Station, stop_on_signals
 from exhaust.signing import Keys
 
 PATIENCE = 20.0

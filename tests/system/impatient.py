@@ -7,12 +7,12 @@ from functools import partial
 
 from exhaust import logs
 from exhaust.configuration import load
+from exhaust.lifecycle.running import COMPONENTS
+from exhaust.lifecycle.service import run_to_exit
+from exhaust.lifecycle.supervisor import Child, Limits, children
+from exhaust.lifecycle.systemd import Systemd
+from exhaust.lifecycle.upkeep import up
 from exhaust.main import CATALOGUE, run
-from exhaust.running import COMPONENTS
-from exhaust.service import run_to_exit
-from exhaust.supervisor import Child, Limits, children
-from exhaust.systemd import Systemd
-from exhaust.upkeep import up
 
 UP = (sys.executable, "-m", "tests.system.impatient", "up")
 HASTY = Limits(ask_every=0.25, hung_after=2.0)

@@ -19,8 +19,8 @@ import psutil
 from benchmarks.node import free_port
 from exhaust.commands.client import Client
 from exhaust.errors import UnreachableError
+from exhaust.lifecycle.running import COMPONENTS
 from exhaust.processes import Process, ended, find
-from exhaust.running import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
 UP = (sys.executable, "-m", "exhaust.main", "up")

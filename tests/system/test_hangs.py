@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.node import Node
-from exhaust.running import COMPONENTS
+from exhaust.lifecycle.running import COMPONENTS
 from tests.system.impatient import UP
 from tests.system.installation import Installation
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from exhaust.clock import SystemClock
+from exhaust.lifecycle.supervisor import Child, Limits, Supervisor, children
 from exhaust.processes import find
-from exhaust.supervisor import Child, Limits, Supervisor, children
 
 WITHIN = 20.0
 HASTY = Limits(ask_every=0.05, hung_after=0.5, starts_within=1.5, stop_within=5.0)

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.node import free_port
-from exhaust.running import COMPONENTS
+from exhaust.lifecycle.running import COMPONENTS
 from tests.manager import Manager
 from tests.system.installation import ROOT, Installation
 

@@ -17,10 +17,10 @@ from exhaust.broker.interface import ACKNOWLEDGE, Delivery, Disposition
 from exhaust.clock import VirtualClock
 from exhaust.commands.client import Client
 from exhaust.language import define
+from exhaust.lifecycle.service import Station
 from exhaust.messages import Decision, ExecutionEvent, ExecutionState, Fact, Message, Order, Reason
 from exhaust.people import Person
 from exhaust.routing import EXCHANGES, QUEUES
-from exhaust.service import Station
 from exhaust.signing import Keys, Verifier
 from exhaust.wire import pack, unpack
 from orchestrator.workflows import Workflow

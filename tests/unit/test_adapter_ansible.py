@@ -11,8 +11,8 @@ import pytest
 from adapters.ansible import Ansible, Playbook, act
 from adapters.ansible_events import Tail, encoded
 from adapters.ansible_record import Order, Outcome, Record, prune
-from exhaust.binding import bind
-from exhaust.document import compose
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
 from exhaust.errors import AdapterError
 from exhaust.plugins import Task
 from exhaust.settings import INVALID, Context

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from adapters.notify import Notify, Webhook, act
-from exhaust.binding import bind
-from exhaust.document import compose
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
 from exhaust.errors import AdapterError
 from exhaust.plugins import Task
 from exhaust.settings import INVALID, Context

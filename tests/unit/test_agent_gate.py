@@ -10,8 +10,8 @@ from agents.registry import ACTIONS
 from exhaust.broker.embedded import Embedded
 from exhaust.clock import VirtualClock
 from exhaust.errors import ForgeryError, MessageError
+from exhaust.lifecycle.service import Station
 from exhaust.messages import Command, Result
-from exhaust.service import Station
 from exhaust.signing import Keys
 
 NOW = 1_800_000_000.0

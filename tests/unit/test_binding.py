@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import pytest
 
-from exhaust.binding import bind, bind_each
-from exhaust.document import Fault, Mapping, Scalar, compose, position_inside, read, read_tree
+from exhaust.documents.binding import bind, bind_each
+from exhaust.documents.document import Fault, Mapping, Scalar, compose, position_inside, read, read_tree
 from exhaust.settings import INVALID, Context, Duration, Invalid, Size, parse_duration, parse_size
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "config"

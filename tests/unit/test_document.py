@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exhaust.document import (
+from exhaust.documents.document import (
     At,
     Fault,
     Mapping,
@@ -25,7 +25,7 @@ from exhaust.document import (
     read,
     read_tree,
 )
-from exhaust.quoting import quoted
+from exhaust.documents.quoting import quoted
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "config"
 KEYS = st.text(string.ascii_lowercase, min_size=1, max_size=6).map(lambda text: f"k{text}")

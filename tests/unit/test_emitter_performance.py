@@ -11,9 +11,9 @@ from emitters.filesystems import Asking
 from emitters.interfaces import NETWORK
 from emitters.performance import EMITTER, STREAMS, Performance, StreamName, emit
 from emitters.system import SYSTEM, System, counters, levels, rates
-from exhaust.binding import bind
 from exhaust.clock import Clock, VirtualClock
-from exhaust.document import compose
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
 from exhaust.plugins import Record
 from exhaust.settings import INVALID, Context
 

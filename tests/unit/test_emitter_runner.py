@@ -15,10 +15,10 @@ from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import ACKNOWLEDGE, Delivery, Disposition, Publication
 from exhaust.clock import Clock, VirtualClock
 from exhaust.errors import BrokerError
+from exhaust.lifecycle.service import Station
 from exhaust.messages import Batch, Codec
 from exhaust.plugins import Emitter, Record, Settings
 from exhaust.routing import EXCHANGES, QUEUES
-from exhaust.service import Station
 from exhaust.settings import Duration
 from exhaust.signing import Keys
 from exhaust.store import Store

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from emitters.service import Entry, Services
-from exhaust.binding import bind
-from exhaust.document import compose
+from exhaust.documents.binding import bind
+from exhaust.documents.document import compose
 from exhaust.settings import INVALID, Context
 
 

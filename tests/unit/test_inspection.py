@@ -15,7 +15,7 @@ import pytest
 from collector.overview import components
 from exhaust.clock import VirtualClock
 from exhaust.errors import ConfigurationError
-from exhaust.inspection import HUNG_AFTER, Inspection, ask
+from exhaust.lifecycle.inspection import HUNG_AFTER, Inspection, ask
 
 
 class Idle:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from exhaust.leading import Led, leading
+from exhaust.lifecycle.leading import Led, leading
 from exhaust.store import Store
 
 WITHIN = 5.0

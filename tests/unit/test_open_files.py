@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exhaust.running import raise_open_files
+from exhaust.lifecycle.running import raise_open_files
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from exhaust.clock import VirtualClock
 from exhaust.configuration import Configuration
 from exhaust.errors import ConfigurationError
-from exhaust.reloading import Reload, Reread
+from exhaust.lifecycle.reloading import Reload, Reread
 
 NOW = 1000.0
 CURRENT = Configuration(host="home", state=Path("/s"), broker="amqp://one/")

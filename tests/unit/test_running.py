@@ -13,10 +13,10 @@ from exhaust.catalogue import Http
 from exhaust.clock import SystemClock
 from exhaust.configuration import Configuration
 from exhaust.errors import ConfigurationError
-from exhaust.reloading import Reload
-from exhaust.running import Running, own_folder
-from exhaust.service import Service, Station
-from exhaust.systemd import Systemd
+from exhaust.lifecycle.reloading import Reload
+from exhaust.lifecycle.running import Running, own_folder
+from exhaust.lifecycle.service import Service, Station
+from exhaust.lifecycle.systemd import Systemd
 
 WITHIN = 10.0
 

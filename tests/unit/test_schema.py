@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from exhaust.document import read_tree
+from exhaust.documents.document import read_tree
+from exhaust.documents.nodes import plain
 from exhaust.main import CATALOGUE
-from exhaust.nodes import plain
 from exhaust.schema import schema
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from exhaust.service import serve
+from exhaust.lifecycle.service import serve
 
 WITHIN = 5.0
 
@@ -155,7 +155,7 @@ def test_a_process_leaves_with_its_code_whatever_still_runs(body: str, code: int
 import asyncio
 from exhaust import logs
 from exhaust.errors import StoreError
-from exhaust.service import run_to_exit
+from exhaust.lifecycle.service import run_to_exit
 
 async def stubborn():
     while True:
@@ -192,7 +192,7 @@ class Stopping:
         script = f"""
 import asyncio, time
 from exhaust import logs
-from exhaust.service import stop_on_signals
+from exhaust.lifecycle.service import stop_on_signals
 
 async def main():
     until, hurry = asyncio.Event(), asyncio.Event()
@@ -252,7 +252,7 @@ def test_a_second_signal_hastens_who_must_end_others_first() -> None:
 def test_a_hangup_asks_for_a_reload_unless_it_is_the_terminals(hung_up: bool, heard: str) -> None:
     script = """
 import asyncio
-from exhaust.service import reload_on_hangup
+from exhaust.lifecycle.service import reload_on_hangup
 
 async def main():
     events = {"asked": asyncio.Event(), "until": asyncio.Event()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exhaust.clock import VirtualClock
-from exhaust.supervisor import Child, Health, Keeper, Limits
+from exhaust.lifecycle.supervisor import Child, Health, Keeper, Limits
 
 LIMITS = Limits()
 CHILD = Child("analyzers", ("/bin/false",), Path("/nowhere/analyzers.sock"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exhaust.systemd import Systemd
+from exhaust.lifecycle.systemd import Systemd
 from tests.manager import Manager
 
 WITHIN = 5.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exhaust.commands.line import parser
-from exhaust.service import LEAVE_WITHIN
+from exhaust.lifecycle.service import LEAVE_WITHIN
 
 UNITS = sorted((Path(__file__).parents[2] / "deploy" / "systemd").glob("*.service"))
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from exhaust.document import read
-from exhaust.nodes import Fault, child
-from exhaust.references import Names, rungs
+from exhaust.checks.references import Names, rungs
+from exhaust.documents.document import read
+from exhaust.documents.nodes import Fault, child
 from exhaust.sections import Entry, Sections
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from exhaust.nodes import Fault
+from exhaust.documents.nodes import Fault
 
 LARGEST_FILE = 1 << 20
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from exhaust.documents.nodes import Fault, Node, Scalar, position_inside
 from exhaust.expressions import Expression
-from exhaust.nodes import Fault, Node, Scalar, position_inside
 from exhaust.settings import Context
 
 

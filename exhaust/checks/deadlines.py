@@ -3,11 +3,11 @@
 import fnmatch
 from collections.abc import Collection, Iterator
 
+from exhaust.checks.references import GLOB, rungs
+from exhaust.checks.streams import Streams
+from exhaust.documents.nodes import Fault, child
 from exhaust.expressions import Duration, to_text
-from exhaust.nodes import Fault, child
-from exhaust.references import GLOB, rungs
 from exhaust.sections import Entry, Sections, text_of
-from exhaust.streams import Streams
 
 
 def deadline_faults(sections: Sections, streams: Streams) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exhaust.clock import Clock
-from exhaust.inspection import ask
+from exhaust.lifecycle.inspection import ask
 from exhaust.processes import Process, ended, find, has_ended, reap, send, spawn
 
 # Where a child finds who keeps it: it ends with its supervisor, or a second set would run beside it.

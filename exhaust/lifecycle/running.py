@@ -17,14 +17,14 @@ from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.clock import SystemClock
 from exhaust.configuration import Configuration
 from exhaust.errors import BrokerError, ConfigurationError, ExhaustError, LockedError, StoreError
-from exhaust.inspection import Inspection, check_socket
+from exhaust.lifecycle.inspection import Inspection, check_socket
+from exhaust.lifecycle.reloading import Reload, Reread
+from exhaust.lifecycle.service import LEAVE_WITHIN, Service, Station, reload_on_hangup, serve, stop_on_signals
+from exhaust.lifecycle.supervisor import SUPERVISOR
+from exhaust.lifecycle.systemd import Systemd
 from exhaust.processes import Process, ended
-from exhaust.reloading import Reload, Reread
 from exhaust.routing import EXCHANGES, QUEUES, agent_queue, control_queue
-from exhaust.service import LEAVE_WITHIN, Service, Station, reload_on_hangup, serve, stop_on_signals
 from exhaust.signing import Keys
-from exhaust.supervisor import SUPERVISOR
-from exhaust.systemd import Systemd
 
 log = logging.getLogger(__name__)
 

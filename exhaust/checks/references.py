@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exhaust.binding import MOST_SUGGESTIONS
 from exhaust.catalogue import Catalogue
+from exhaust.documents.binding import MOST_SUGGESTIONS
+from exhaust.documents.nodes import Fault, Node, Scalar, child
+from exhaust.documents.nodes import Mapping as MapNode
+from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions.errors import suggestion
-from exhaust.nodes import Fault, Node, Scalar, child
-from exhaust.nodes import Mapping as MapNode
-from exhaust.nodes import Sequence as ListNode
 from exhaust.sections import Entry, Sections, text_of
 
 LEDGER = ("emitter.silent", "host.silent", "telemetry.gap", "telemetry.lag", "clock.skew")

@@ -9,9 +9,21 @@ from typing import Any, NoReturn
 import yaml
 from yaml import events
 
-from exhaust.decoding import LARGEST_FILE, UnreadableError, decode
-from exhaust.nodes import At, Broken, Entry, Fault, Mapping, Node, Scalar, Sequence, child, got, position_inside
-from exhaust.quoting import LOADER, Advice, advise, balanced, is_cut, quoted
+from exhaust.documents.decoding import LARGEST_FILE, UnreadableError, decode
+from exhaust.documents.nodes import (
+    At,
+    Broken,
+    Entry,
+    Fault,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    child,
+    got,
+    position_inside,
+)
+from exhaust.documents.quoting import LOADER, Advice, advise, balanced, is_cut, quoted
 
 __all__ = [
     "LARGEST_FILE",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exhaust.errors import LockedError
-from exhaust.service import Service, Watched
+from exhaust.lifecycle.service import Service, Watched
 from exhaust.store import Store
 
 _TRY_AGAIN = 0.25

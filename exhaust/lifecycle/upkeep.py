@@ -8,13 +8,13 @@ from typing import Any
 
 from exhaust.clock import SystemClock
 from exhaust.configuration import Configuration
-from exhaust.inspection import Inspection, check_socket
-from exhaust.reloading import Reload, Reread
-from exhaust.running import only_one, own_folder, served, stop_when_orphaned, tell_stopping
-from exhaust.service import reload_on_hangup, stop_on_signals
+from exhaust.lifecycle.inspection import Inspection, check_socket
+from exhaust.lifecycle.reloading import Reload, Reread
+from exhaust.lifecycle.running import only_one, own_folder, served, stop_when_orphaned, tell_stopping
+from exhaust.lifecycle.service import reload_on_hangup, stop_on_signals
+from exhaust.lifecycle.supervisor import Child, Limits, Supervisor
+from exhaust.lifecycle.systemd import Systemd
 from exhaust.signing import ROLES, Keys
-from exhaust.supervisor import Child, Limits, Supervisor
-from exhaust.systemd import Systemd
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from exhaust import shapes
-from exhaust.draft import Placed
+from exhaust.checks.streams import Streams
+from exhaust.documents.draft import Placed
+from exhaust.documents.nodes import Fault, Scalar, child
+from exhaust.documents.nodes import Mapping as MapNode
+from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions import Shape, check_condition, check_types, result_type
 from exhaust.expressions.errors import suggestion
 from exhaust.expressions.shape import STRING, object_of
 from exhaust.expressions.tree import Index, Literal, Name, Node, Presence, Select, walk
-from exhaust.nodes import Fault, Scalar, child
-from exhaust.nodes import Mapping as MapNode
-from exhaust.nodes import Sequence as ListNode
 from exhaust.sections import Entry, Sections, text_of
-from exhaust.streams import Streams
 
 Variables = Mapping[str, Shape]
 

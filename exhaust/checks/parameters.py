@@ -7,17 +7,17 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from exhaust.binding import bind, describe, settings_keys
-from exhaust.draft import Placed
+from exhaust.checks.references import Names, rungs
+from exhaust.checks.scopes import Scopes
+from exhaust.documents.binding import bind, describe, settings_keys
+from exhaust.documents.draft import Placed
+from exhaust.documents.nodes import Broken, Fault, Node, Scalar, child, plain
+from exhaust.documents.nodes import Entry as Pair
+from exhaust.documents.nodes import Mapping as MapNode
+from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions import Shape
 from exhaust.expressions.shape import ALL, LIST, MAP, NULL, NUMBER, STRING, Kinds, of_kinds
 from exhaust.expressions.values import kind
-from exhaust.nodes import Broken, Fault, Node, Scalar, child, plain
-from exhaust.nodes import Entry as Pair
-from exhaust.nodes import Mapping as MapNode
-from exhaust.nodes import Sequence as ListNode
-from exhaust.references import Names, rungs
-from exhaust.scopes import Scopes
 from exhaust.sections import Entry, Sections, text_of
 from exhaust.settings import Context, DurationForm, SizeForm
 

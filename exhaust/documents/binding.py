@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 from msgspec.structs import fields
 
-from exhaust.draft import Draft
-from exhaust.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child
-from exhaust.quoting import quoted
+from exhaust.documents.draft import Draft
+from exhaust.documents.nodes import Broken, Fault, Mapping, Node, Scalar, Sequence, child
+from exhaust.documents.quoting import quoted
 from exhaust.settings import INVALID, Context, Invalid, wrong
 
 MOST_SUGGESTIONS = 50  # of one map: likeness is costly, and a map full of unknown keys is of another kind

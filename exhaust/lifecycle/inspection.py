@@ -13,7 +13,7 @@ from aiohttp import web
 
 from exhaust.clock import Clock
 from exhaust.errors import ConfigurationError
-from exhaust.service import Service, Watched
+from exhaust.lifecycle.service import Service, Watched
 
 BEAT = 1.0
 HUNG_AFTER = 5.0
