@@ -4,15 +4,29 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from exhaust.expressions import Duration as Span
 from exhaust.expressions import Timestamp, parse_duration, parse_quantity, parse_timestamp
 from exhaust.expressions.values import TIMESTAMP_MAX, TIMESTAMP_MIN
-from orchestrator.workflows import Input, InputType
+from exhaust.plugins import Settings
+
+InputType = Literal[
+    "string", "int", "double", "bool", "duration", "size", "timestamp", "list", "map", "host", "path", "ip", "process"
+]
 
 _MISSING = object()
 _PROCESS = re.compile(r"[0-9]+@[0-9]+")
+
+
+class Input(Settings, frozen=True, kw_only=True):
+    """What a run must be given; a value of another type refuses the run."""
+
+    planned: ClassVar[frozenset[str]] = frozenset({"not_in", "under"})
+
+    type: InputType
+    default: Any = None
+    one_of: list[Any] | None = None
 
 
 class InputError(ValueError):

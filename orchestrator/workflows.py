@@ -9,22 +9,10 @@ from exhaust.documents.nodes import child
 from exhaust.language import WORKFLOW, VerifyCondition, WorkflowText, WorkflowValues, no_values
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
+from orchestrator.inputs import Input, InputError, InputType, parse_inputs
 
 _NOTHING = no_values(WORKFLOW)
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-InputType = Literal[
-    "string", "int", "double", "bool", "duration", "size", "timestamp", "list", "map", "host", "path", "ip", "process"
-]
-
-
-class Input(Settings, frozen=True, kw_only=True):
-    """What a run must be given; a value of another type refuses the run."""
-
-    planned: ClassVar[frozenset[str]] = frozenset({"not_in", "under"})
-
-    type: InputType
-    default: Any = None
-    one_of: list[Any] | None = None
 
 
 class Retry(Settings, frozen=True, kw_only=True):
@@ -158,11 +146,9 @@ def _wrong_choices(name: str, spec: Input) -> Iterator[tuple[int, str]]:
 
 
 def _misfit(name: str, spec: InputType | Input, value: Any) -> str | None:
-    from orchestrator import inputs  # it is made of our types, so that it cannot be imported before they are
-
     try:
-        inputs.parse_inputs({name: spec}, {name: value})
-    except inputs.InputError as exc:
+        parse_inputs({name: spec}, {name: value})
+    except InputError as exc:
         return str(exc)
     return None
 

@@ -13,7 +13,8 @@ from exhaust.errors import ConfigurationError
 from exhaust.inventory import expand
 from exhaust.main import CATALOGUE
 from exhaust.sections import PLANNED
-from orchestrator.workflows import Input, TaskSpec, Verify, Workflow
+from orchestrator.inputs import Input
+from orchestrator.workflows import TaskSpec, Verify, Workflow
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "configuration"
 

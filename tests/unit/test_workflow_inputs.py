@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from exhaust.expressions import Duration, Timestamp
-from orchestrator.inputs import InputError, parse_inputs
-from orchestrator.workflows import Input
+from orchestrator.inputs import Input, InputError, parse_inputs
 
 DAY = 86_400
 
