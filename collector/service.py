@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,6 @@ from collector.model import ReadModel
 from collector.orders import Orders
 from collector.people import People, make_token
 from exhaust.broker.interface import Delivery
-from exhaust.errors import ConfigurationError
 from exhaust.lifecycle.leading import leading
 from exhaust.lifecycle.service import Station
 from exhaust.messages import AnyMessage
@@ -43,13 +41,13 @@ class Collector:
     def __init__(
         self,
         station: Station,
-        listen: str = "127.0.0.1:8640",
+        address: tuple[str, int],
         *,
         people: Sequence[Person] = (),
         definitions: Definitions = _NOTHING,
     ) -> None:
         self._station = station
-        self._address = loopback(listen)
+        self._address = address
         self._people = People(station.state / "token", people)
         self._definitions = definitions
         self._model = ReadModel()
@@ -159,19 +157,3 @@ class Collector:
                 self._deaf = ""
                 self.answering.set()
                 return
-
-
-def loopback(listen: str) -> tuple[str, int]:
-    """Return host and port of a `http.listen`. Raise ConfigurationError for any but an address of this host's own."""
-    host, _, port = listen.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    try:
-        address = ipaddress.ip_address(host)
-        number = int(port)
-    except ValueError:
-        raise ConfigurationError([f"http.listen: expected an address such as 127.0.0.1:8640, got '{listen}'"]) from None
-    if not address.is_loopback:
-        raise ConfigurationError([f"http.listen: '{listen}' can be reached from elsewhere: use 127.0.0.1 or [::1]"])
-    if not 0 <= number < 65536:
-        raise ConfigurationError([f"http.listen: there is no port {number}"])
-    return host, number

@@ -34,6 +34,12 @@ class Http(Settings, frozen=True, kw_only=True):
 
     listen: Annotated[str, ListenForm()] = "127.0.0.1:8640"
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host, as an IP address, and port of `listen`."""
+        host, _, port = self.listen.rpartition(":")
+        return "127.0.0.1" if host == "localhost" else host.strip("[]"), int(port)
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -79,7 +79,7 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
         case "collector":
             inventory, rules, flows = configuration.inventory.hosts, configuration.rules, configuration.workflows
             definitions = Definitions(inventory, rules, flows)
-            return Collector(station, configuration.http.listen, people=configuration.people, definitions=definitions)
+            return Collector(station, configuration.http.address, people=configuration.people, definitions=definitions)
         case "analyzers":
             made = configuration.analyzers
             return Led(component, path, lambda store: analyzers.service.service(station, store, made, hosts, lists))

@@ -19,10 +19,12 @@ Reread = Callable[[], Configuration]
 class Reload:
     """What SIGHUP asks for: set `asked`, and whoever runs by a configuration takes the next from here.
 
-    `reread` raises ConfigurationError with every fault; without one nothing is ever taken.
+    `reread` raises ConfigurationError with every fault; without one nothing is ever taken. Who `listens`, or answers
+    for who does, refuses an address that somebody has; to others it is no obstacle: our own collector may have it.
     """
 
-    def __init__(self, reread: Reread | None, clock: Clock) -> None:
+    def __init__(self, reread: Reread | None, clock: Clock, *, listens: bool) -> None:
+        self._listens = listens
         self.asked = asyncio.Event()
         self._reread = reread
         self._clock = clock
@@ -51,7 +53,7 @@ class Reload:
             log.exception("the configuration could not be read again")
             self.refuse([f"{type(exc).__name__}: {exc}"])
         else:
-            if not (faults := [*fixed(current, new), *unavailable(current, new)]):
+            if not (faults := [*fixed(current, new), *(unavailable(current, new) if self._listens else ())]):
                 self._last = {"time": self._clock.now(), "refused": None}
                 return new
             self.refuse(faults)
@@ -77,15 +79,14 @@ def fixed(old: Configuration, new: Configuration) -> list[str]:
 
 def unavailable(old: Configuration, new: Configuration) -> list[str]:
     """Return what the new one asks for and somebody else has."""
-    if old.http.listen == new.http.listen:
+    if old.http.address == new.http.address:
         return []
-    host, _, port = new.http.listen.rpartition(":")
-    address = host.strip("[]")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    host, port = new.http.address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, int(port)))
+            probe.bind((host, port))
         except OSError as exc:
             return [f"http.listen: {new.http.listen}: {exc.strerror or exc}"]
     return []

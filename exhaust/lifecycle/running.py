@@ -208,7 +208,7 @@ async def run_services(
     At SIGHUP they are started anew with what `reread` returns; it raises ConfigurationError with every fault.
     """
     raise_open_files()
-    reload = Reload(reread, SystemClock())
+    reload = Reload(reread, SystemClock(), listens="collector" in components)
     running = Running(components, configuration, compose, systemd, reload)
     own_folder(configuration.state)
     until = asyncio.Event()

@@ -41,7 +41,7 @@ async def up(
         for role in ROLES:
             keys.signer(role)  # made once, before children race for them
         clock = SystemClock()
-        supervisor, reload = Supervisor(kept, clock, limits), Reload(reread, clock)
+        supervisor, reload = Supervisor(kept, clock, limits), Reload(reread, clock, listens=True)
         inspection = Inspection(socket, (), clock, ready=supervisor.ready, about=partial(_about, supervisor, reload))
         until = asyncio.Event()
         stop_on_signals(until, at_once=supervisor.at_once)

@@ -1,13 +1,15 @@
 """Who hangs, or dies, or both at once in different places, is started again; and the loop works as before."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from benchmarks.node import Node
+from benchmarks.node import Node, free_port
 from exhaust.lifecycle.running import COMPONENTS
 from tests.system.impatient import UP
 from tests.system.installation import Installation
@@ -58,8 +60,40 @@ async def test_a_configuration_read_again_reaches_every_process_and_ends_none(in
         return all(one and "reload" in one and one["reload"]["time"] >= now for one in told)
 
     await installation.until(taken)
+    assert await refusals(installation) == {}
     await works(installation)
     assert installation.pids() == pids
+
+
+async def refusals(installation: Installation) -> dict[str, str]:
+    """Return why processes did not take their last new configuration."""
+    told = {name: await installation.status(name) for name in ("supervisor", *installation.names)}
+    return {name: why for name, one in told.items() if one and (why := one.get("reload", {}).get("refused"))}
+
+
+async def test_an_address_that_our_own_collector_has_taken_by_now_hinders_nobody_else(
+    installation: Installation,
+) -> None:
+    await installation.until(installation.is_ready)
+    before = installation.config.read_text()
+    other = free_port()
+    installation.config.write_text(before.replace(f"127.0.0.1:{installation.port}", f"127.0.0.1:{other}"))
+    try:
+        for name in ("collector", *(name for name in installation.names if name != "collector")):
+            now, pid = time.time(), installation.pids()[name]
+            os.kill(pid, signal.SIGHUP)
+
+            async def told(name: str = name, now: float = now) -> bool:
+                one = await installation.status(name)
+                return one is not None and one["state"] == "ready" and one.get("reload", {}).get("time", 0) >= now
+
+            await installation.until(told)
+        assert await refusals(installation) == {}
+    finally:
+        installation.config.write_text(before)
+        installation.reload()
+        await installation.until(installation.is_ready)
+    await works(installation)
 
 
 @pytest.mark.parametrize(("hung", "dead"), ROUNDS)

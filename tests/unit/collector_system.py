@@ -103,7 +103,7 @@ class System:
         self.clock = VirtualClock(T + 1)
         keys = Keys(state / "keys")
         station = Station("here", state, self.clock, self.broker, keys)
-        self.collector = Collector(station, "127.0.0.1:0", people=people, definitions=definitions)
+        self.collector = Collector(station, ("127.0.0.1", 0), people=people, definitions=definitions)
         self.until = asyncio.Event()
         self.orders: asyncio.Queue[Order] = asyncio.Queue()
         self._verifier = Verifier({"order/1": keys.public("collector")})

@@ -9,8 +9,6 @@ import aiohttp
 import pytest
 
 from collector.access import own_names
-from collector.service import loopback
-from exhaust.errors import ConfigurationError
 from exhaust.people import Person
 from tests.unit.collector_system import System, bearer, person
 
@@ -158,15 +156,3 @@ async def test_bodies_that_are_too_large_or_packed_are_refused(system: System) -
     ):
         async with system.http.post("/api/v1/facts", data=data, headers=extra) as answer:
             assert answer.status == status
-
-
-@pytest.mark.parametrize("listen", ["0.0.0.0:8640", "10.0.0.1:80", "8640", "web:80", "127.0.0.1:x", "127.0.0.1:70000"])
-def test_it_listens_on_this_hosts_own_addresses_only(listen: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"http\.listen"):
-        loopback(listen)
-
-
-def test_addresses_of_this_host() -> None:
-    assert [loopback(text) for text in ("127.0.0.1:8640", "localhost:1", "[::1]:0")] == [
-        ("127.0.0.1", 8640), ("127.0.0.1", 1), ("::1", 0),
-    ]  # fmt: skip

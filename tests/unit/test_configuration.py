@@ -216,3 +216,15 @@ def test_where_the_system_is_cannot_be_guessed_from_a_file_that_cannot_be_read(t
     (tmp_path / "site.yaml").write_text("state: here\nhttp: {listen: 'everywhere\n")
     with pytest.raises(ConfigurationError, match=r"site.yaml"):
         reach(tmp_path)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8640", "10.0.0.1:80", "8640", "web:80", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_only_addresses_of_this_very_host_are_listened_on(tmp_path: Path, listen: str) -> None:
+    (tmp_path / "site.yaml").write_text(f"http: {{listen: '{listen}'}}\n")
+    with pytest.raises(ConfigurationError, match="expected an address of this very host"):
+        load(tmp_path, CATALOGUE)
+
+
+def test_where_to_listen_is_an_address_and_a_port() -> None:
+    listens = ("127.0.0.1:8640", "localhost:1", "[::1]:0")
+    assert [Http(listen=one).address for one in listens] == [("127.0.0.1", 8640), ("127.0.0.1", 1), ("::1", 0)]

@@ -16,7 +16,7 @@ CURRENT = Configuration(host="home", state=Path("/s"), broker="amqp://one/")
 
 
 async def reloaded(reread: Reread) -> tuple[Reload, Configuration | None]:
-    reload = Reload(reread, VirtualClock(NOW))
+    reload = Reload(reread, VirtualClock(NOW), listens=True)
     assert reload.status() == {}
     reload.asked.set()
     async with asyncio.timeout(5):
@@ -64,7 +64,7 @@ async def test_what_cannot_change_under_way_is_refused(new: Configuration, why: 
 
 async def test_a_sound_one_after_a_refused_one_clears_the_refusal() -> None:
     answers = iter([replace(CURRENT, host="away"), CURRENT])
-    reload = Reload(lambda: next(answers), VirtualClock(NOW))
+    reload = Reload(lambda: next(answers), VirtualClock(NOW), listens=True)
     for _ in range(2):
         reload.asked.set()
         await reload.taken(CURRENT)

@@ -55,7 +55,7 @@ async def test_what_proves_impossible_in_use_gives_way_to_the_last_good_one(conf
             raise ConfigurationError(["a key that nobody can read"])
         return Waiting(given, news)
 
-    reload, until = Reload(lambda: bad, SystemClock()), asyncio.Event()
+    reload, until = Reload(lambda: bad, SystemClock(), listens=False), asyncio.Event()
     running = Running(["waiting"], configuration, compose, Systemd.claimed({}, 0), reload)
     async with asyncio.timeout(WITHIN), asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run(until))
