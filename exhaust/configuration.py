@@ -41,6 +41,7 @@ class Configuration:
     state: Path
     broker: str = field(repr=False)  # may hold a password
     password_file: Path | None = None
+    declares: bool = True
     http: Http = field(default_factory=Http)
     host_policy: Path | None = None
     inventory: Inventory = field(default_factory=lambda: Inventory({}))
@@ -154,6 +155,7 @@ class _Reading:
             state=state,
             broker=broker.url if isinstance(broker, BrokerUrl) else broker,
             password_file=_beside(path, getattr(broker, "password_file", None)),
+            declares=getattr(broker, "topology", "declare") == "declare",
             http=sections.value("http", Http()),
             host_policy=self._policy,
             inventory=self._inventory,

@@ -28,16 +28,30 @@ _FLUSH_WITHIN = 1.5
 
 
 class RabbitMQ:
-    """A Broker. Entering it starts to connect and does not wait; `declare` and `consume` do."""
+    """A Broker. Entering it starts to connect and does not wait; `declare` and `consume` do.
+
+    The exchanges and queues that it is given exist on every connection before anything is published on it: what is
+    confirmed is in all the queues that are to have it. Those of `existing` are left to whoever declares them.
+    """
 
     def __init__(
-        self, url: str, *, name: str, confirm_within: float = 5.0, heartbeat: int = 10, ping_every: float = 5.0
+        self,
+        url: str,
+        *,
+        name: str,
+        exchanges: Sequence[str] = (),
+        queues: Sequence[Queue] = (),
+        existing: bool = False,
+        confirm_within: float = 5.0,
+        heartbeat: int = 10,
+        ping_every: float = 5.0,
     ) -> None:
         self._url = _checked(url)
         self._name = name
         self._confirm_within = confirm_within
-        self._exchanges: dict[str, None] = {}
-        self._queues: dict[str, Queue] = {}
+        self._exchanges: dict[str, None] = {} if existing else dict.fromkeys(exchanges)
+        self._queues: dict[str, Queue] = {} if existing else {queue.name: queue for queue in queues}
+        self._existing = existing
         self._declaring = asyncio.Lock()
         self._publisher: Publisher | None = None
         self._consumers: set[Consumer] = set()
@@ -120,8 +134,9 @@ class RabbitMQ:
                 await asyncio.sleep(0.1)
 
     async def _restore(self, link: Link) -> None:
-        async with self._declaring:
-            await topology.declare(link.connection, tuple(self._exchanges), tuple(self._queues.values()))
+        if self._exchanges or self._queues:
+            async with self._declaring:
+                await topology.declare(link.connection, tuple(self._exchanges), tuple(self._queues.values()))
 
     async def _restore_publishing(self, link: Link) -> None:
         await self._restore(link)
@@ -138,7 +153,8 @@ class RabbitMQ:
     @contextlib.asynccontextmanager
     async def consume(self, queue: Queue, handler: Handler, *, prefetch: int = 256) -> AsyncIterator[None]:
         """Consume while the context is open; entering it waits until the broker agreed."""
-        consumer = Consumer(self._consuming, queue, handler, prefetch, self.publish, self._declare)
+        declare = _leave if self._existing else self._declare
+        consumer = Consumer(self._consuming, queue, handler, prefetch, self.publish, declare)
         self._consumers.add(consumer)
         try:
             await consumer.start()
@@ -146,6 +162,10 @@ class RabbitMQ:
         finally:
             await consumer.close()
             self._consumers.discard(consumer)
+
+
+async def _leave(exchanges: Sequence[str], queues: Sequence[Queue]) -> None:
+    """Declare nothing."""
 
 
 def _checked(url: str) -> URL:

@@ -43,4 +43,10 @@ async def declare(connection: aio_pika.Connection, exchanges: Sequence[str], que
                 for binding in queue.bindings:
                     await declared.bind(binding.exchange, binding.pattern)
     except aiormq.exceptions.AMQPChannelError as error:
-        raise BrokerError(f"cannot declare: {error}") from error
+        raise BrokerError(f"cannot declare: {error}{_remedy(error)}") from error
+
+
+def _remedy(error: aiormq.exceptions.AMQPChannelError) -> str:
+    """Return what helps where it exists otherwise: what was made by another version, or by hand."""
+    otherwise = isinstance(error, aiormq.exceptions.ChannelPreconditionFailed)
+    return ": delete it once it is empty, and it is made anew" if otherwise else ""

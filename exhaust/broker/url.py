@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from exhaust.documents.nodes import Fault, Scalar
@@ -28,12 +28,11 @@ class BrokerForm:
 
 
 class BrokerUrl(Settings, frozen=True, kw_only=True):
-    """A broker with its password in a file of its own."""
-
-    planned: ClassVar[frozenset[str]] = frozenset({"topology"})
+    """A broker with its password in a file of its own, or whose exchanges and queues others declare."""
 
     url: Annotated[str, BrokerForm()]
     password_file: str | None = None
+    topology: Literal["declare", "existing"] = "declare"
 
     def __post_init__(self) -> None:
         if self.password_file is not None and not _USER.search(self.url):

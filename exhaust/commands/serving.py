@@ -6,17 +6,18 @@ import os
 from functools import partial
 from pathlib import Path
 
+from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.commands.command import Command, Root, configured
 from exhaust.configuration import load
 from exhaust.demo.telling import demo
-from exhaust.errors import UnreachableError, UsageError
-from exhaust.lifecycle.running import COMPONENTS, opened_broker, topology
+from exhaust.errors import UsageError
+from exhaust.lifecycle.running import COMPONENTS, topology
 from exhaust.lifecycle.service import run_to_exit
 from exhaust.lifecycle.supervisor import children
 from exhaust.lifecycle.systemd import Systemd
 from exhaust.lifecycle.upkeep import up
 
-_DECLARED_WITHIN = 30.0
+_CONNECTED_WITHIN = 10.0
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,12 +62,9 @@ async def _broker(options: argparse.Namespace, root: Root) -> int:
     configuration = load(options.config, root.catalogue)
     if configuration.embedded:
         raise UsageError("the embedded broker needs no set-up: 'broker: amqp://…' names a RabbitMQ")
-    async with opened_broker(configuration, "setup") as broker:
-        try:
-            async with asyncio.timeout(_DECLARED_WITHIN):
-                await broker.declare(*topology(configuration))
-        except TimeoutError:
-            raise UnreachableError(f"no broker answers: {getattr(broker, 'last_error', None)}") from None
+    async with RabbitMQ(configuration.broker, name=f"exhaust-setup@{configuration.host}") as broker:
+        await broker.wait_connected(_CONNECTED_WITHIN)
+        await broker.declare(*topology(configuration))
     return 0
 
 

@@ -16,7 +16,7 @@ from exhaust.broker.interface import Broker, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.clock import SystemClock
 from exhaust.configuration import Configuration
-from exhaust.errors import BrokerError, ConfigurationError, ExhaustError, LockedError, StoreError
+from exhaust.errors import ConfigurationError, ExhaustError, LockedError, StoreError
 from exhaust.lifecycle.inspection import Inspection, check_socket
 from exhaust.lifecycle.reloading import Reload, Reread
 from exhaust.lifecycle.service import LEAVE_WITHIN, Service, Station, reload_on_hangup, serve, stop_on_signals
@@ -37,15 +37,20 @@ Compose = Callable[[str, Configuration, Station], Service]
 
 @contextlib.asynccontextmanager
 async def opened_broker(configuration: Configuration, name: str) -> AsyncIterator[Broker]:
-    """Open the broker that is configured; connecting goes on in the background.
+    """Open the broker that is configured; connecting and declaring go on in the background.
 
     The helper has privilege and so no network: it gets one that reaches nobody.
     """
+    exchanges, queues = topology(configuration)
     if configuration.embedded or name == "helper":
         async with Embedded() as embedded:
+            await embedded.declare(exchanges, queues)
             yield embedded
     else:
-        async with RabbitMQ(configuration.broker, name=f"exhaust-{name}@{configuration.host}") as rabbit:
+        called, existing = f"exhaust-{name}@{configuration.host}", not configuration.declares
+        async with RabbitMQ(
+            configuration.broker, name=called, exchanges=exchanges, queues=queues, existing=existing
+        ) as rabbit:
             yield rabbit
 
 
@@ -141,7 +146,6 @@ class Running:
             self.inspection.show(services)
             _settle_memory()
             sides = [
-                asyncio.create_task(_declare(broker, configuration), name="declare"),
                 asyncio.create_task(self._stop_when_stuck(broker, over), name="stuck"),
                 asyncio.create_task(_pass_on(until, over), name="until"),
                 asyncio.create_task(self._take_next(configuration, over), name="reload"),
@@ -252,13 +256,6 @@ async def served(services: Sequence[Service], until: asyncio.Event, drain_within
             log.error("stopped by a fault", exc_info=unknown)
         return 1
     return 0
-
-
-async def _declare(broker: Broker, configuration: Configuration) -> None:
-    try:
-        await broker.declare(*topology(configuration))
-    except BrokerError as exc:
-        log.error("exchanges and queues are not as they ought to be", extra={"error": str(exc)})
 
 
 def leaves(error: BaseException | None) -> Iterator[BaseException]:
