@@ -28,7 +28,7 @@ class Outbox:
 
     A confirmed publication leaves the store with the next commit, or when nothing else happens: if the process dies
     before that, it is sent again with the same id. What no queue wants is put aside with all for the same address, and
-    the oldest of it tried again every two seconds, while the rest goes on.
+    the oldest of it tried again every two seconds, while the rest goes on; what expires is dropped once it has.
     """
 
     def __init__(self, store: Store, broker: Broker) -> None:
@@ -41,12 +41,18 @@ class Outbox:
         self._confirmed: list[int] = []
         self._unwanted: dict[Address, tuple[int, Publication]] = {}
         self._knock_at = 0.0
+        self._latest = 0.0
         self._fault: BaseException | None = None
         self._wake = asyncio.Event()
         self.last_error = ""
 
     @property
     def well(self) -> bool:
+        """Whether what there is to send can be expected to go soon."""
+        return self._steady or self._broker.connected
+
+    @property
+    def _steady(self) -> bool:
         return not self._rounds and not self._failed
 
     def confirmed(self) -> list[int]:
@@ -56,6 +62,7 @@ class Outbox:
 
     def post(self, numbers: Sequence[int], publications: Sequence[Publication]) -> None:
         """Send what was just committed; where older ones wait, it waits its turn in the store."""
+        self._latest = max([self._latest, *(publication.time for publication in publications)])
         if self._behind or len(self._flying) + len(numbers) > _MOST_IN_FLIGHT:
             self._fall_behind()
             return
@@ -102,21 +109,30 @@ class Outbox:
 
     def _settle(self, number: int, publication: Publication, future: asyncio.Future[None]) -> None:
         del self._flying[number]
-        address = (publication.exchange, publication.key)
         error = None if future.cancelled() else future.exception()
         if isinstance(error, UnroutableError):
-            self._put_aside(number, publication, error)
+            if self._is_over(publication):
+                log.warning("nobody took this in its time", extra={"id": publication.id, "type": publication.type})
+                self._done(number, publication)
+            else:
+                self._put_aside(number, publication, error)
         elif error or future.cancelled():
             self._fail(publication, error)
         else:
-            self._confirmed.append(number)
             if not self._unwanted:
                 self.last_error = ""
-            if address in self._unwanted:
-                del self._unwanted[address]
-                self._fall_behind()
-            if len(self._confirmed) == 1:
-                self._wake.set()
+            self._done(number, publication)
+
+    def _done(self, number: int, publication: Publication) -> None:
+        self._confirmed.append(number)
+        if self._unwanted.pop((publication.exchange, publication.key), None):
+            self._fall_behind()
+        if len(self._confirmed) == 1:
+            self._wake.set()
+
+    def _is_over(self, publication: Publication) -> bool:
+        """Whether what has been sent since tells that it has expired; so what expires cannot pile up."""
+        return publication.expires is not None and publication.time + publication.expires < self._latest
 
     def _put_aside(self, number: int, publication: Publication, error: UnroutableError) -> None:
         self.last_error = f"{publication.type} to {publication.exchange}: {error}"
@@ -139,7 +155,7 @@ class Outbox:
         self.last_error = f"{publication.type} to {publication.exchange}: {error or 'given up'}"
         if error and not isinstance(error, BrokerError):
             self._fault = self._fault or error
-        if self.well and not isinstance(error, UncertainError):
+        if self._steady and not isinstance(error, UncertainError):
             log.warning("publishing failed, trying on", extra={"error": self.last_error})
         self._failed = True
         self._fall_behind()

@@ -7,6 +7,7 @@ lock beside the file; each time it is taken the epoch rises by one.
 
 import contextlib
 import fcntl
+import math
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,26 +19,42 @@ import msgspec
 from exhaust.broker.interface import Publication
 from exhaust.errors import LockedError, StoreError
 
-_SCHEMA_VERSION = 1
+# What each version added to the one before it.
+_SCHEMA = (
+    """
+    CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE inbox (id TEXT PRIMARY KEY, received REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX inbox_received ON inbox (received);
+    CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, publication BLOB NOT NULL);
+    CREATE TABLE epoch (n INTEGER NOT NULL);
+    INSERT INTO epoch VALUES (0);
+    """,
+    """
+    ALTER TABLE outbox ADD COLUMN subject TEXT;
+    CREATE INDEX outbox_subject ON outbox (subject) WHERE subject IS NOT NULL;
+    """,
+)
 _LOG_PAGES = 400
-_SCHEMA = """
-CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE inbox (id TEXT PRIMARY KEY, received REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX inbox_received ON inbox (received);
-CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, publication BLOB NOT NULL);
-CREATE TABLE epoch (n INTEGER NOT NULL);
-INSERT INTO epoch VALUES (0);
-"""
+_REMEMBER = 24 * 3600.0
+# Far more than may come twice: what a broker still waits to have acknowledged, and what has no confirm yet.
+MOST_MARKS = 100_000
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Publication).decode
 
 
 class Store:
-    """Open with `with`. Every method raises StoreError where the disk or the file fails it."""
+    """Open with `with`. Every method raises StoreError where the disk or the file fails it.
 
-    def __init__(self, path: Path) -> None:
+    The write-ahead log is written back into the file whenever it is `log_pages` of 4 KiB long. Of the messages seen
+    the newest `most_marks` of the last day are remembered.
+    """
+
+    def __init__(self, path: Path, *, log_pages: int = _LOG_PAGES, most_marks: int = MOST_MARKS) -> None:
         self._path = path
+        self._log_pages = log_pages
+        self._most_marks = most_marks
+        self._marks = 0
         self.epoch = 0
 
     def __enter__(self) -> Self:
@@ -66,20 +83,22 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
-        elif version != _SCHEMA_VERSION:
-            raise StoreError(f"{self._path} is of version {version}, this program knows {_SCHEMA_VERSION}")
+        if version > len(_SCHEMA):
+            raise StoreError(f"{self._path} is of version {version}, this program knows {len(_SCHEMA)}")
+        for number, step in enumerate(_SCHEMA[version:], version + 1):
+            db.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT")
         self._make_room()
+        self._marks = db.execute("SELECT count(*) FROM inbox").fetchone()[0]
         db.execute("UPDATE epoch SET n = n + 1")
         self.epoch = db.execute("SELECT n FROM epoch").fetchone()[0]
 
     def _make_room(self) -> None:
         """Give the write-ahead log its full length now: a commit that lengthens no file costs half as much."""
-        db = self._db
-        db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        db, pages = self._db, self._log_pages
+        db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        db.execute(f"PRAGMA journal_size_limit = {2 * 4096 * pages}")
         db.execute("CREATE TABLE room (filler BLOB)")
-        db.execute("INSERT INTO room VALUES (zeroblob(?))", (4096 * (_LOG_PAGES + _LOG_PAGES // 4),))
+        db.execute("INSERT INTO room VALUES (zeroblob(?))", (4096 * (pages + pages // 4),))
         db.execute("DROP TABLE room")
         db.execute("PRAGMA wal_checkpoint(RESTART)")
 
@@ -114,12 +133,13 @@ class Store:
     ) -> list[int]:
         """Do all of it or nothing, on disk before it returns. Return the outbox numbers of `send`.
 
-        `seen` maps message ids to their time of receipt; a None under `keep` removes the key.
+        `seen` maps message ids to their time of receipt; a None under `keep` removes the key. What is sent about a
+        subject takes the place of what was to be sent about it earlier.
         """
         with self._transaction() as db:
-            numbers = [db.execute("INSERT INTO outbox (publication) VALUES (?)", (_encode(p),)).lastrowid for p in send]
+            numbers = [_post(db, publication) for publication in send]
             if seen:
-                db.executemany("INSERT OR IGNORE INTO inbox VALUES (?, ?)", seen.items())
+                self._mark(db, seen)
             for key, value in (keep or {}).items():
                 if value is None:
                     db.execute("DELETE FROM state WHERE key = ?", (key,))
@@ -140,10 +160,13 @@ class Store:
         with self._told("read"):
             return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
-    def forget(self, *, before: float) -> None:
-        """Drop the marks of messages that were received before then: none of them can come again."""
-        with self._told("written"):
-            self._db.execute("DELETE FROM inbox WHERE received < ?", (before,))
+    def _mark(self, db: sqlite3.Connection, seen: Mapping[str, float]) -> None:
+        """Mark messages as seen; for each of them up to two of the oldest marks go that are too many or too old."""
+        added = db.executemany("INSERT OR IGNORE INTO inbox VALUES (?, ?)", seen.items()).rowcount
+        before = math.inf if self._marks + added > self._most_marks else max(seen.values()) - _REMEMBER
+        oldest = "SELECT id FROM inbox WHERE received < ? ORDER BY received LIMIT ?"
+        gone = db.execute(f"DELETE FROM inbox WHERE id IN ({oldest})", (before, 2 * len(seen))).rowcount  # noqa: S608  is ours
+        self._marks += added - gone
 
     @contextlib.contextmanager
     def _told(self, done: str) -> Iterator[None]:
@@ -165,3 +188,10 @@ class Store:
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+
+
+def _post(db: sqlite3.Connection, publication: Publication) -> int | None:
+    if publication.subject is not None:
+        db.execute("DELETE FROM outbox WHERE subject = ?", (publication.subject,))
+    row = (_encode(publication), publication.subject)
+    return db.execute("INSERT INTO outbox (publication, subject) VALUES (?, ?)", row).lastrowid

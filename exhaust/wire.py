@@ -6,6 +6,7 @@ The ends of executions, from which guards are counted, carry their signature in 
 from exhaust.broker.interface import Delivery, Publication
 from exhaust.errors import ForgeryError, MessageError
 from exhaust.messages import TERMINAL, AnyMessage, Batch, Codec, Command, ExecutionEvent, Message, kind_of
+from exhaust.resending import original
 from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, RESULTS, TELEMETRY, address
 from exhaust.signing import SIGNED, Signer, Verifier
 
@@ -52,12 +53,21 @@ def _headers(message: Message) -> dict[str, str | int]:
     }
 
 
+def _check_headers(batch: Batch, delivery: Delivery) -> None:
+    """The ledger reads only the headers: they must not say another thing than the body."""
+    own = (batch.host, batch.emitter, batch.stream, batch.epoch, batch.seq)
+    told = tuple(delivery.headers.get(name) for name in ("host", "emitter", "stream", "epoch", "seq"))
+    if told != own:
+        raise MessageError(f"misattributed: the body says {own}, the headers {told}")
+
+
 def _life(message: Message) -> float | None:
     return max(0.0, message.expires - message.time) if isinstance(message, Command) else None
 
 
 def unpack(delivery: Delivery, verifier: Verifier | None = None) -> AnyMessage:
     """Return the message of a delivery. Raise MessageError where body, id, exchange and key do not belong together."""
+    delivery = original(delivery, verifier)
     if delivery.exchange in _SEALED:
         if verifier is None:
             raise ForgeryError(f"nobody here reads signed messages from {delivery.exchange}")
@@ -66,6 +76,8 @@ def unpack(delivery: Delivery, verifier: Verifier | None = None) -> AnyMessage:
         message = Codec.decode(delivery.body)
     if isinstance(message, ExecutionEvent) and verifier is not None:
         verifier.check(kind_of(message), delivery.body, delivery.headers.get("signature"))
+    if isinstance(message, Batch):
+        _check_headers(message, delivery)
     if message.id != delivery.id:
         raise MessageError(f"misattributed: the body says '{message.id}', the message '{delivery.id}'")
     exchange, key = address(message)

@@ -10,48 +10,31 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
+from exhaust.broker.handling import DEAD
 from exhaust.broker.interface import ACKNOWLEDGE, REDELIVER, Broker, Delivery, Disposition, Publication, Queue, Reject
 from exhaust.clock import Clock
 from exhaust.errors import ForgeryError, MessageError, StoreError
-from exhaust.messages import Message
 from exhaust.outbox import Outbox
-from exhaust.routing import JOURNAL
+from exhaust.routing import BACKLOG, TELEMETRY
 from exhaust.signing import Signer
 from exhaust.store import Store
-from exhaust.wire import pack, unpack
+from exhaust.turn import Effect, Keep, Perform, Rows, Turn
+from exhaust.wire import unpack
+
+__all__ = ["Decider", "Effect", "Keep", "Perform", "Rows", "Worker"]
 
 log = logging.getLogger(__name__)
 
-_REMEMBER = 24 * 3600.0
 _MOST_UNMARKED = 256
+# What may wait is on disk by then.
+_WAIT = 1.0
+# Batches are told apart by their numbers, and a dead letter has the id of what it was: who reads these, looks.
+_NOT_BY_ID = frozenset((TELEMETRY, BACKLOG, DEAD))
 # Longer than a clock takes to notice that it was set: see `exhaust.clock`.
 _LATE_AFTER = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Remember `value` under `key` across restarts; None forgets it."""
-
-    key: str
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Perform:
-    """Work that takes time: its outcome comes back to the decider. After a restart `resume` asks for it again."""
-
-    work: Any
-
-
-Effect = Message | Keep | Perform
-Rows = Callable[[str], Iterator[tuple[str, bytes]]]
-_encode = msgspec.json.Encoder().encode
 
 
 class Decider(Protocol):
@@ -77,42 +60,6 @@ class Decider(Protocol):
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         """Take the outcome of what was asked for by Perform."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """All that one transaction is to hold."""
-
-    seen: dict[str, float] = field(default_factory=dict)
-    keep: dict[str, bytes | None] = field(default_factory=dict)
-    send: list[Publication] = field(default_factory=list)
-    tell: list[Publication] = field(default_factory=list)
-    perform: list[Perform] = field(default_factory=list)
-
-    def take(self, effects: Iterable[Effect], signer: Signer | None) -> None:
-        """Add them all, or none where one of them cannot be encoded."""
-        for effect in [_encoded(effect, signer) for effect in effects]:
-            match effect:
-                case Keep(key, value):
-                    self.keep[key] = value
-                case Perform():
-                    self.perform.append(effect)
-                case Publication():
-                    (self.tell if effect.exchange == JOURNAL else self.send).append(effect)
-
-    @property
-    def publications(self) -> list[Publication]:
-        """What others wait for first, then what is only written down for people to read."""
-        return [*self.send, *self.tell]
-
-
-def _encoded(effect: Effect, signer: Signer | None) -> Keep | Perform | Publication:
-    match effect:
-        case Keep(key, value):
-            return Keep(key, None if value is None else _encode(value))
-        case Perform():
-            return effect
-    return pack(effect, signer)
 
 
 class Worker:
@@ -143,6 +90,8 @@ class Worker:
         self._perform = perform
         self._outbox = Outbox(store, broker)
         self._seen: dict[str, float] = {}
+        self._later: dict[str, bytes | None] = {}
+        self._later_by = math.inf
         self._rescheduled = asyncio.Event()
         self._alarm = math.inf
         self._monotonic = monotonic
@@ -169,6 +118,7 @@ class Worker:
             timer.cancel()
             self._timing = False
             await self._finished.wait()
+            self._flush()
             await self._outbox.drained()
             outbox.cancel()
             faults.cancel()
@@ -229,11 +179,11 @@ class Worker:
         """
         if self._fault is None or self._fault.done():
             raise StoreError(f"the {self.name} takes nothing just now")
-        turn = _Turn()
+        turn = Turn()
         try:
             turn.take(list(effects), self._signer)
         except Exception:
-            self._decider.recall(self._store.rows)
+            self._recall()
             raise
         try:
             self._commit(turn)
@@ -246,8 +196,8 @@ class Worker:
 
     def _decide(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         received = self._clock.now()
-        known = self._store.seen([delivery.id for delivery in deliveries])
-        turn = _Turn()
+        known = self._store.seen([delivery.id for delivery in deliveries if delivery.exchange not in _NOT_BY_ID])
+        turn = Turn()
         answers: list[Disposition] = []
         for delivery in deliveries:
             if delivery.id in known or delivery.id in turn.seen or delivery.id in self._seen:
@@ -266,11 +216,14 @@ class Worker:
             except Exception as exc:  # the one place: a fault of ours costs one message, not the service
                 log.exception("message could not be handled", extra={"id": delivery.id, "type": delivery.type})
                 self._commit(turn)
-                turn = _Turn()
-                self._decider.recall(self._store.rows)
+                known |= turn.seen.keys()
+                turn = Turn()
+                self._recall()
                 answers.append(self._refuse(delivery, exc))
             else:
-                turn.seen[delivery.id] = received
+                self.counts["handled"] += 1
+                if delivery.exchange not in _NOT_BY_ID:
+                    turn.seen[delivery.id] = received
                 answers.append(ACKNOWLEDGE)
         self._commit(turn)
         return answers
@@ -281,31 +234,47 @@ class Worker:
         return Reject(f"{kind}: {exc}"[:300])
 
     def _turn(self, effects: Iterable[Effect]) -> None:
-        turn = _Turn()
+        turn = Turn()
         turn.take(list(effects), self._signer)
         self._commit(turn)
 
-    def _commit(self, turn: _Turn) -> None:
+    def _commit(self, turn: Turn) -> None:
         """Make a turn durable, then send what follows from it.
 
         Messages that nothing follows from are marked as seen with the next turn that is written anyway: were the mark
         lost, nothing would follow from them again.
         """
-        send = turn.publications
         self._seen |= turn.seen
-        self.counts["handled"] += len(turn.seen)
-        if turn.keep or send or len(self._seen) >= _MOST_UNMARKED:
-            numbers = self._store.commit(seen=self._seen, keep=turn.keep, send=send, sent=self._outbox.confirmed())
-            self._seen = {}
-            self._outbox.post(numbers, send)
-            self.counts["sent"] += len(send)
+        self._later |= turn.later
+        if turn.keep or turn.send or turn.tell or len(self._seen) + len(self._later) >= _MOST_UNMARKED:
+            self._write(turn.keep, turn.publications)
+        elif self._later and self._later_by == math.inf:
+            self._later_by = self._clock.now() + _WAIT
         for perform in turn.perform:
             assert self._work is not None, "work is only asked for while running"  # noqa: S101  a fault of ours
             self._busy += 1
             self._finished.clear()
             self._work.create_task(self._do(perform.work))
-        if self._decider.due < self._alarm:
+        if min(self._decider.due, self._later_by) < self._alarm:
             self._rescheduled.set()
+
+    def _write(self, keep: Mapping[str, bytes | None], send: Sequence[Publication]) -> None:
+        numbers = self._store.commit(
+            seen=self._seen, keep={**self._later, **keep}, send=send, sent=self._outbox.confirmed()
+        )
+        self._seen, self._later, self._later_by = {}, {}, math.inf
+        self._outbox.post(numbers, send)
+        self.counts["sent"] += len(send)
+
+    def _flush(self) -> None:
+        """Write what may wait, and has."""
+        if self._seen or self._later:
+            self._write({}, ())
+
+    def _recall(self) -> None:
+        """Let the decider go back to what is kept, after it failed in the middle of something."""
+        self._flush()
+        self._decider.recall(self._store.rows)
 
     async def _do(self, work: Any) -> None:
         assert self._perform is not None, "a decider that asks for work needs somebody who does it"  # noqa: S101
@@ -318,7 +287,6 @@ class Worker:
                 self._finished.set()
 
     async def _keep_time(self) -> None:
-        forget = self._clock.now() + _REMEMBER / 24
         self._timing = True
         while True:
             self._late_since = None
@@ -326,11 +294,10 @@ class Worker:
             now = self._clock.now()
             if self._decider.due <= now:
                 self._turn(self._decider.tick(now))
-            elif forget <= now:
-                self._store.forget(before=now - _REMEMBER)
-                forget = now + _REMEMBER / 24
+            elif self._later_by <= now:
+                self._flush()
             else:
-                self._alarm = min(self._decider.due, forget)
+                self._alarm = min(self._decider.due, self._later_by)
                 await self._nap()
 
     async def _nap(self) -> None:

@@ -1,106 +1,20 @@
 """The outbox: in order, pipelined, each until it is confirmed, and nobody held up by what nobody wants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from exhaust.broker.embedded import Embedded
-from exhaust.broker.interface import Publication
 from exhaust.errors import BrokerError, UncertainError, UnroutableError
-from exhaust.outbox import Outbox
 from exhaust.store import Store
-
-WITHIN = 10.0
-
-
-class Line(Embedded):
-    """A broker whose confirms a test gives by hand. `sent` is every publication's id in the order of the calls.
-
-    Publications for a key in `closed` fail at once, with the error that stands there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[str] = []
-        self.open: dict[str, asyncio.Future[None]] = {}
-        self.closed: dict[str, Exception] = {}
-        self.prompt = False
-        self.twice = False
-
-    def publish(self, publication: Publication) -> Awaitable[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.sent.append(publication.id)
-        self.twice |= publication.id in self.open
-        if error := self.closed.get(publication.key):
-            future.set_exception(error)
-        elif self.prompt:
-            future.set_result(None)
-        else:
-            self.open[publication.id] = future
-        return future
-
-    def confirm(self, *ids: str) -> None:
-        for one in ids:
-            self.open.pop(one).set_result(None)
-
-    def fail(self, error: Exception, *ids: str) -> None:
-        for one in ids:
-            self.open.pop(one).set_exception(error)
-
-
-class Desk:
-    """A store, its outbox at work, and the line."""
-
-    def __init__(self, store: Store, line: Line) -> None:
-        self.store = store
-        self.line = line
-        self.outbox = Outbox(store, line)
-
-    def post(self, *ids: str, key: str = "k") -> list[int]:
-        publications = [Publication("x", key, one, "t", b"", 1.0) for one in ids]
-        numbers = self.store.commit(send=publications, sent=self.outbox.confirmed())
-        self.outbox.post(numbers, publications)
-        return numbers
-
-    async def sent(self, *ids: str) -> None:
-        """Wait until these, in this order, were handed to the broker, and nothing besides."""
-        await eventually(lambda: len(self.line.sent) >= len(ids))
-        assert self.line.sent == list(ids)
-
-    async def empty(self) -> None:
-        await eventually(lambda: not self.store.backlog())
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not holds():  # noqa: ASYNC110  what is waited for has no event of its own
-            await asyncio.sleep(0.001)
+from tests.outboxes import WITHIN, Desk, Line, eventually, working
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "x.db") as opened:
         yield opened
-
-
-@asynccontextmanager
-async def working(store: Store, *, before: Sequence[str] = (), unwanted: int = 0) -> AsyncIterator[Desk]:
-    desk = Desk(store, Line())
-    if unwanted:
-        desk.line.closed["unwanted"] = UnroutableError("no queue")
-        desk.post(*(f"u{n}" for n in range(unwanted)), key="unwanted")
-    desk.post(*before)
-    running = asyncio.create_task(desk.outbox.run())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    yield desk
-    running.cancel()
-    await asyncio.wait([running])
-    assert running.cancelled()
-    assert not desk.line.twice
 
 
 async def test_what_is_posted_is_published_at_once_in_order_without_waiting_for_confirms(store: Store) -> None:
@@ -257,6 +171,19 @@ async def test_what_nobody_wanted_goes_in_order_once_somebody_does(store: Store)
         assert asyncio.get_running_loop().time() - began < 3.0
 
 
+async def test_what_nobody_wanted_before_it_expired_is_dropped(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    async with working(store) as desk:
+        desk.line.closed["unwanted"] = UnroutableError("no queue")
+        desk.line.prompt = True
+        desk.post("a", "b", key="unwanted", expires=60.0)
+        desk.post("c", key="unwanted", time=50.0, expires=60.0)
+        await eventually(lambda: bool(desk.outbox.last_error))
+        desk.post("d", time=62.0)
+        await eventually(lambda: store.backlog() == 1)
+        assert [sent.id for _, sent in store.unsent(0, 9)] == ["c"]
+        assert caplog.messages.count("nobody took this in its time") == 2
+
+
 async def test_a_full_page_that_nobody_wants_does_not_hide_what_is_behind(store: Store) -> None:
     async with working(store, unwanted=600) as desk:
         desk.line.prompt = True
@@ -324,6 +251,18 @@ async def test_drained_does_not_wait_for_a_broker_that_is_away(store: Store) -> 
         began = asyncio.get_running_loop().time()
         await desk.outbox.drained()
         assert asyncio.get_running_loop().time() - began < 4.0
+
+
+async def test_drained_waits_for_the_next_try_where_the_broker_is_back(store: Store) -> None:
+    async with working(store) as desk:
+        desk.line.closed["k"] = BrokerError("away")
+        desk.post("a")
+        await eventually(lambda: len(desk.line.sent) == 5)
+        desk.line.closed.clear()
+        desk.line.prompt = True
+        async with desk.line:
+            await desk.outbox.drained()
+        assert not store.backlog()
 
 
 @pytest.mark.parametrize("turns", range(6))

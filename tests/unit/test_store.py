@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,44 @@ def test_rows_half_read_do_not_hinder_a_commit(store: Store) -> None:
     assert store.get("k/0") is None
 
 
-def test_marks_are_forgotten_by_their_time_of_receipt(store: Store) -> None:
+def test_marks_are_forgotten_a_day_after_their_receipt(store: Store) -> None:
     store.commit(seen={"old": 1.0, "new": 2.0})
     store.commit(seen={"old": 9.0})  # what was seen first counts
-    store.forget(before=2.0)
-    assert store.seen(["old", "new"]) == {"new"}
+    store.commit(seen={"later": 86_402.0})
+    assert store.seen(["old", "new", "later"]) == {"new", "later"}
+
+
+def test_of_too_many_marks_the_oldest_are_forgotten_also_after_a_restart(path: Path) -> None:
+    for life in range(3):
+        with Store(path, most_marks=100) as opened:
+            for n in range(life * 200, life * 200 + 200, 4):
+                opened.commit(seen={f"m{n + i}": float(n + i) for i in range(4)})
+                known = opened.seen([f"m{m}" for m in range(n + 4)])
+                assert len(known) <= 100
+                assert {f"m{m}" for m in range(max(0, n - 80), n + 4)} <= known
+
+
+def test_many_old_marks_go_little_by_little(store: Store) -> None:
+    store.commit(seen={f"m{n}": 1.0 for n in range(1000)})
+    for n in range(10):
+        store.commit(seen={f"new{n}": 90_000.0 + n})
+        assert len(store.seen([f"m{n}" for n in range(1000)])) == 1000 - 2 * (n + 1)
+
+
+def test_what_is_said_of_a_subject_takes_the_place_of_what_was_to_be_said(store: Store) -> None:
+    store.commit(send=[replace(FIRST, subject="s"), SECOND, replace(FIRST, id="other", subject="t")])
+    store.commit(send=[replace(FIRST, id="id-3", subject="s")])
+    assert [sent.id for _, sent in store.unsent(0, 9)] == ["id-2", "other", "id-3"]
+
+
+def test_a_store_of_the_first_version_is_taken_on(path: Path) -> None:
+    with Store(path) as opened:
+        opened.commit(send=[FIRST])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP INDEX outbox_subject; ALTER TABLE outbox DROP COLUMN subject; PRAGMA user_version = 1")
+    with Store(path) as opened:
+        opened.commit(send=[replace(SECOND, subject="s")])
+        assert [sent.id for _, sent in opened.unsent(0, 9)] == ["id-1", "id-2"]
 
 
 def test_a_store_has_one_holder(store: Store, path: Path) -> None:
@@ -106,12 +140,12 @@ def test_a_store_of_another_version_is_refused_and_let_go(path: Path) -> None:
     with Store(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     for _ in range(2):
-        with pytest.raises(StoreError, match="is of version 2, this program knows 1"), Store(path):
+        with pytest.raises(StoreError, match="is of version 3, this program knows 2"), Store(path):
             pass
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 1")
+        db.execute("PRAGMA user_version = 2")
     with Store(path) as opened:
         assert opened.epoch == 2
 
@@ -134,8 +168,7 @@ def test_a_store_that_breaks_while_open_says_so(store: Store) -> None:
     store._db.close()
     calls: list[Callable[[], object]] = [
         lambda: store.commit(keep={"k": b""}), lambda: store.get("k"), lambda: list(store.rows()),
-             lambda: store.seen(["a"]), lambda: store.unsent(0, 1), store.backlog,
-             lambda: store.forget(before=1.0)]  # fmt: skip
+             lambda: store.seen(["a"]), lambda: store.unsent(0, 1), store.backlog]  # fmt: skip
     for call in calls:
         with pytest.raises(StoreError, match="cannot be"):
             call()

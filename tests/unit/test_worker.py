@@ -208,6 +208,12 @@ async def test_what_cannot_be_unpacked_is_rejected_and_its_neighbours_are_kept(
     assert bench.store.seen(["a", "b", "c"]) == {"a", "c"}
 
 
+async def test_a_duplicate_behind_one_that_cannot_be_handled_is_handled_once(bench: Bench) -> None:
+    bench.handle(delivery("a"), delivery("poison"), delivery("a"))
+    assert bench.decider.names == ["a"]
+    assert bench.sent == ["of-a"]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("poison", "failed: a bug"), ("poison-message", "unusable: not for me"), ("unencodable", "failed: ")],
@@ -287,15 +293,6 @@ async def test_what_becomes_due_earlier_is_told_earlier(bench: Bench) -> None:
         await eventually(lambda: bench.decider.ticks == [105.0])
 
 
-async def test_marks_are_forgotten_after_a_day(bench: Bench) -> None:
-    bench.handle(delivery("a"))
-    async with running(bench):
-        for _ in range(26):
-            await eventually(lambda: math.inf > bench.worker._alarm > bench.clock.now())
-            bench.clock.advance(3600.0)
-        await eventually(lambda: not bench.store.seen(["a"]))
-
-
 async def test_nothing_in_flight_is_lost_when_it_is_told_to_stop(bench: Bench) -> None:
     async with running(bench) as task:
         for n in range(50):
@@ -327,7 +324,7 @@ async def test_a_stop_waits_only_so_long_for_confirms_and_the_next_run_sends(ben
 
 async def test_a_store_that_fails_stops_the_service(bench: Bench) -> None:
     async with running(bench) as task:
-        await eventually(lambda: math.isfinite(bench.worker._alarm))
+        await eventually(lambda: bench.worker._timing)
         bench.store.full = True
         bench.broker.publish(pack(fact("a")))
         async with asyncio.timeout(WITHIN):
