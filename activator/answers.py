@@ -4,27 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from activator.candidates import Candidate
 from activator.guards import Question, Run
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
 from exhaust.messages import Activation, Decision, Fact, Reason
 
 _ACTIVATION_LIFE = 60.0
-
-
-class Candidate(msgspec.Struct):
-    """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last."""
-
-    episode: str
-    rule: str
-    rung: int = 0
-    fired: int = 0
-    told: str = ""
-    last_id: str = ""
-    count: int = 0
-    again: float | None = None
 
 
 class Answers:
@@ -69,6 +55,7 @@ class Answers:
     def activation(
         self,
         question: Question,
+        cause: Fact,
         decision: Decision,
         workflow: str,
         inputs: dict[str, Any],
@@ -85,7 +72,7 @@ class Answers:
             rule=question.rule.name,
             rung=question.number,
             attempt=attempt,
-            cause=question.fact,
+            cause=cause,
             host=question.fact.host,
             mode="auto",
             expires=question.now + _ACTIVATION_LIFE,

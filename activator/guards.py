@@ -1,5 +1,6 @@
 """What can hold a candidate back: each guard answers for itself, and all that refuse are told."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class Run(msgspec.Struct):
         """Whether it used up an attempt: it ended, and not with the fault gone for good."""
         return self.ended is not None and self.verdict != "recovered"
 
+    @property
+    def latest(self) -> float:
+        """When it was last heard of."""
+        return self.started if self.ended is None else self.ended
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -50,7 +56,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Question:
-    """A candidate and all that its guards may look at."""
+    """A candidate and all that its guards may look at.
+
+    `runs` are at least those of the same fault, and those under way that the rule's limit counts.
+    """
 
     rule: Rule
     number: int
@@ -63,16 +72,15 @@ class Question:
     facts: Mapping[str, Any]
     halt: Order | None = None
 
-    @property
+    @functools.cached_property
     def rung(self) -> Rung:
         return self.rule.rung(self.number)
 
-    @property
-    def own_runs(self) -> Iterator[Run]:
+    @functools.cached_property
+    def own_runs(self) -> Sequence[Run]:
         """What this rule has started for this very fault, on this rung."""
-        for run in self.runs:
-            if (run.rule, run.rung, run.identity) == (self.rule.name, self.number, self.identity):
-                yield run
+        own = self.rule.name, self.number, self.identity
+        return [run for run in self.runs if (run.rule, run.rung, run.identity) == own]
 
     def variables(self) -> tuple[Any, ...]:
         """The values of the names that a rule's expressions may use, in the order of `language.RULE`."""

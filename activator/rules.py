@@ -1,10 +1,15 @@
 """Rules: which fact is answered by which workflow, within which guards, and what comes when that does not help."""
 
+import fnmatch
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from exhaust.language import RULE, RuleCondition, RuleText, RuleValues, no_values
+from exhaust.language import RULE, Defined, RuleCondition, RuleText, RuleValues, no_values
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
 
@@ -16,6 +21,7 @@ NOTICE = -1
 COOLDOWN = 600.0
 COOLDOWN_AFTER_FAILURE = 3600.0
 WINDOW = 3600.0
+_MOST_NAMES = 10_000
 _NOTHING = no_values(RULE)
 
 
@@ -88,9 +94,44 @@ class Rule(Settings, frozen=True, kw_only=True):
         own = Rung(run=self.run, with_=self.with_) if self.run is not None else Rung(notify=self.notify)
         return (own, *self.escalate)
 
+    def has(self, number: int) -> bool:
+        """Whether there is such a step, or notice: what was kept may be of the rule as it was before."""
+        return self.notify is not None if number == NOTICE else number <= len(self.escalate)
+
     def rung(self, number: int) -> Rung:
         """Return a step of the ladder, or what the rule says beside it."""
         return Rung(notify=self.notify) if number == NOTICE else self.ladder[number]
 
     def mode_of(self, rung: Rung) -> Mode:
         return rung.mode or self.mode
+
+
+class Rules:
+    """The rules of an installation: by name, and by the facts that they are on.
+
+    `looking` are the names of those whose `when` is to be asked again as other facts of the host come and go,
+    `reading` of those that read such facts anywhere; `window` is the longest that attempts are counted in.
+    """
+
+    def __init__(self, defined: Iterable[Defined[Rule]]) -> None:
+        given = {rule.value.name: rule for rule in defined}
+        self._rules = tuple(rule.value for rule in given.values())
+        self.hashes = {name: rule.hash for name, rule in given.items()}
+        self.named = {rule.name: rule for rule in self._rules}
+        self.looking = frozenset(rule.name for rule in self._rules if rule.when and "facts" in rule.when.variables)
+        self.reading = frozenset(name for name, rule in given.items() if "facts" in str(rule.source))
+        self.window = max((rule.guard.window for rule in self._rules), default=0.0)
+        self.on = functools.lru_cache(_MOST_NAMES)(self._on)
+        self._exact: defaultdict[str, set[int]] = defaultdict(set)
+        self._globs: list[tuple[re.Pattern[str], int]] = []
+        for number, rule in enumerate(self._rules):
+            for pattern in rule.names:
+                if any(sign in pattern for sign in "*?["):
+                    self._globs.append((re.compile(fnmatch.translate(pattern)), number))
+                else:
+                    self._exact[pattern].add(number)
+
+    def _on(self, fact: str) -> tuple[Rule, ...]:
+        """Return the rules that are on facts of a name, in the order of the configuration."""
+        numbers = self._exact.get(fact, set()) | {number for glob, number in self._globs if glob.match(fact)}
+        return tuple(self._rules[number] for number in sorted(numbers))

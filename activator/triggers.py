@@ -1,11 +1,12 @@
 """What people ask for: a run of a workflow, which the same guards keep from doing harm, but no rule decides."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from activator.guards import CONCURRENT, Run
+from activator.runs import Runs
 from exhaust.halts import Halts
 from exhaust.ids import derived_id, execution_of
 from exhaust.messages import Activation, Decision, Order, Reason
@@ -23,7 +24,7 @@ class Triggers:
     halts: Halts
     epoch: int
 
-    def answer(self, order: Order, runs: Sequence[Run], now: float) -> tuple[Decision, Activation | None, Run | None]:
+    def answer(self, order: Order, runs: Runs, now: float) -> tuple[Decision, Activation | None, Run | None]:
         """Return the decision and, where it fired, what starts the run and what is remembered of it."""
         reasons = list(self._refusals(order, runs, now))
         decision = self._decision(order, reasons, now)
@@ -31,7 +32,7 @@ class Triggers:
             return decision, None, None
         return decision, self._activation(order, decision, now), self._run(order, now)
 
-    def _refusals(self, order: Order, runs: Sequence[Run], now: float) -> Iterator[Reason]:
+    def _refusals(self, order: Order, runs: Runs, now: float) -> Iterator[Reason]:
         if order.host is not None and not self.hosts(order.host)["known"]:
             yield Reason("host", order.host, "a host of the inventory")
         if halt := self.halts.over(order.host):
@@ -40,7 +41,7 @@ class Triggers:
             yield Reason("stale", round(now - order.time, 3), f"asked for at most {_LIFE:g} s ago")
         elif order.time > now + _SKEW:
             yield Reason("clock", round(order.time - now, 3), f"at most {_SKEW:g} s ahead of this clock")
-        alike = [run for run in runs if run.ended is None and run.rule == _name(order)]
+        alike = runs.of_rule(_name(order))
         if any(run.identity == _identity(order) for run in alike):
             yield Reason("concurrent", 1, "no other run of the same")
         if len(alike) >= CONCURRENT:

@@ -29,6 +29,8 @@ class Halts:
 
     def over(self, host: str | None) -> Order | None:
         """Return the order that keeps a host from being acted upon; None where it may be."""
+        if not self._newest:
+            return None
         standing = [order for target in {None, host} if (order := self._newest.get(target)) is not None]
         newest = max(standing, key=lambda order: (order.time, order.id), default=None)
         return newest if newest is not None and newest.order == "halt" else None

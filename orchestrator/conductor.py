@@ -2,61 +2,68 @@
 
 import heapq
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from exhaust.depot import no_rows
 from exhaust.halts import Halts
 from exhaust.ids import effect_key
 from exhaust.language import define
-from exhaust.messages import Activation, Codec, Command, ExecutionState, Fact, Order, Result, Sighting
+from exhaust.messages import Activation, Command, ExecutionState, Fact, Order, Result, Sighting
 from exhaust.plugins import Task
-from exhaust.worker import Effect, Keep, Rows
+from exhaust.worker import Effect, Rows
+from orchestrator.closings import Closings
 from orchestrator.course import Course
 from orchestrator.journal import Journal
 from orchestrator.reach import COMMAND_LIFE, Reach
 from orchestrator.run import Run
 from orchestrator.workflows import Workflow
 
-_REMEMBER_CLOSINGS = 3600.0
+_Fault = tuple[Any, ...]
 
 
 class Conductor:
-    """The decider: it knows the runs that are not over, or may yet relapse, and hands each what concerns it."""
+    """The decider: it knows the runs that are not over, or may yet relapse, and hands each what concerns it.
+
+    Where it is given an earlier time than before, or than what is kept tells of, it first brings all of them along.
+    """
 
     def __init__(self, journal: Journal, reach: Reach) -> None:
         self._journal = journal
         self._halts = Halts()
         self._course = Course(journal, reach, self._halts)
-        self._clear()
+        self._take_up(no_rows)
 
-    def _clear(self) -> None:
+    def _take_up(self, rows: Rows) -> None:
         self._runs: dict[str, Run] = {}
-        self._closed: dict[str, Fact] = {}
+        self._faults: defaultdict[_Fault, dict[str, Run]] = defaultdict(dict)
+        self._closings = Closings(rows)
         self._timers: list[tuple[float, str]] = []
         self._moments: dict[str, float] = {}
+        self._now = math.inf
 
     @property
     def due(self) -> float:
-        return self._timers[0][0] if self._timers else math.inf
+        return min(self._timers[0][0] if self._timers else math.inf, self._closings.due, self._journal.due)
 
     def recall(self, rows: Rows) -> None:
-        self._clear()
+        self._take_up(rows)
         self._halts.recall(rows)
         self._journal.recall(rows)
-        self._runs = {run.id: run for run in self._journal.active()}
+        for run in self._journal.active():
+            self._add(run)
         self._timers = [(0.0, name) for name in sorted(self._runs)]  # the next tick sets them anew
-        for _, body in rows("closed/"):
-            fact = Codec.decode(body)
-            if isinstance(fact, Fact):
-                self._closed[fact.episode] = fact
 
     def resume(self, now: float) -> Iterator[Effect]:
+        yield from self._set_back(now)
         for run in list(self._runs.values()):
             yield from self._course.resume(run, now)
             self._remind(run, now)
-        yield from self._forget(now)
+        yield from self._closings.forget(now)
 
     def handle(self, message: Any, received: float) -> Iterator[Effect]:
+        yield from self._set_back(received)
         match message:
             case Activation():
                 yield from self._accept(message, received)
@@ -75,6 +82,7 @@ class Conductor:
         return {"executions": sum(not run.over for run in self._runs.values())}
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterator[Effect]:
+        yield from self._set_back(now)
         task: Task = work.task
         run = self._runs.get(task.execution)
         if run is None or self._task_of(run, task.key) is None:
@@ -86,6 +94,7 @@ class Conductor:
         yield from self._go_on(run, now, ())
 
     def tick(self, now: float) -> Iterator[Effect]:
+        yield from self._set_back(now)
         while self._timers and self._timers[0][0] <= now:
             due, execution = heapq.heappop(self._timers)
             run = self._runs.get(execution)
@@ -97,7 +106,8 @@ class Conductor:
             if run.state == "verifying" and run.sighting is None and now < self._course.verify_until(run):
                 yield self._course.watch(run, now)
             yield from self._go_on(run, now, ())
-        yield from self._forget(now)
+        yield from self._closings.forget(now)
+        yield from self._journal.forget(now)
 
     # What comes in
 
@@ -106,7 +116,7 @@ class Conductor:
             return
         workflow = self._journal.workflow(activation.workflow)
         run = Run(activation, workflow or define(Workflow, {"name": activation.workflow, "tasks": []}))
-        self._runs[run.id] = run
+        self._add(run)
         yield from self._journal.begin(run)
         trouble = run.misfit if workflow else f"no workflow is called '{activation.workflow}'"
         if now > activation.expires:
@@ -114,7 +124,7 @@ class Conductor:
         if trouble:
             yield from self._course.end(run, "rejected", "unknown", now, (activation.id,), reason=trouble)
         else:
-            closed = self._closed.get(activation.cause.episode) if activation.cause else None
+            closed = self._closings.get(activation.cause.episode) if activation.cause else None
             if closed is not None:
                 yield from self._course.note(run, closed)
             deadline = now + run.workflow.longest
@@ -147,18 +157,17 @@ class Conductor:
 
     def _fact(self, fact: Fact, now: float) -> Iterator[Effect]:
         if fact.state == "closed":
-            self._closed[fact.episode] = fact
-            yield Keep(f"closed/{fact.episode}", fact)
-        for run in list(self._runs.values()):
+            yield self._closings.put(fact)
+        for run in list(self._faults.get(_fault(fact), {}).values()):
             cause = run.activation.cause
-            if cause is None or (fact.name, fact.host, fact.labels) != (cause.name, cause.host, cause.labels):
+            if cause is None:
                 continue
             if fact.episode == cause.episode:
                 # It may open and close at one instant; once closed it stays so.
                 if not run.over and (fact.state == "closed" or fact.time > (run.cause or cause).time):
                     yield from self._course.note(run, fact)
                     yield from self._go_on(run, now, (fact.id,))
-            elif fact.state == "open" and run.over and run.verdict == "recovered" and fact.since > cause.since:
+            elif fact.state == "open" and run.over and run.verdict == "recovered" and _after(cause, fact, now):
                 yield from self._relapse(run, fact, now)
 
     def _relapse(self, run: Run, fact: Fact, now: float) -> Iterator[Effect]:
@@ -190,6 +199,15 @@ class Conductor:
 
     # Time
 
+    def _set_back(self, now: float) -> Iterator[Effect]:
+        """Bring all along where the clock was set back, and set their timers anew; also after each `recall`."""
+        if now < self._now:
+            self._closings.set_back(now)
+            for run in list(self._runs.values()):
+                yield from self._course.set_back(run, now)
+                self._remind(run, now)
+        self._now = now
+
     def _go_on(self, run: Run, now: float, causes: tuple[str, ...]) -> Iterator[Effect]:
         yield from self._course.advance(run, now, causes)
         self._remind(run, now)
@@ -197,23 +215,41 @@ class Conductor:
     def _remind(self, run: Run, now: float) -> None:
         """Set the timer of a run; one that ended other than recovered is done with."""
         if run.over and run.verdict != "recovered":
-            self._runs.pop(run.id, None)
-            self._moments.pop(run.id, None)
+            self._drop(run)
             return
         moment = run.ended + run.workflow.verify.relapse if run.over else self._course.next_moment(run, now)
-        self._moments[run.id] = moment
-        heapq.heappush(self._timers, (moment, run.id))
+        if self._moments.get(run.id) != moment:
+            self._moments[run.id] = moment
+            heapq.heappush(self._timers, (moment, run.id))
 
     def _part(self, run: Run, now: float) -> Iterator[Effect]:
         """Let go of a run that can no longer relapse."""
         if now >= run.ended + run.workflow.verify.relapse:
-            self._runs.pop(run.id, None)
-            self._moments.pop(run.id, None)
-            yield self._journal.leave(run)
+            self._drop(run)
+            yield from self._journal.leave(run)
 
-    def _forget(self, now: float) -> Iterator[Effect]:
-        """Drop closings that no activation can still name."""
-        for episode, fact in list(self._closed.items()):
-            if fact.time < now - _REMEMBER_CLOSINGS:
-                del self._closed[episode]
-                yield Keep(f"closed/{episode}", None)
+    # The runs
+
+    def _add(self, run: Run) -> None:
+        self._runs[run.id] = run
+        if run.activation.cause is not None:
+            self._faults[_fault(run.activation.cause)][run.id] = run
+
+    def _drop(self, run: Run) -> None:
+        self._runs.pop(run.id, None)
+        self._moments.pop(run.id, None)
+        if run.activation.cause is not None:
+            fault = _fault(run.activation.cause)
+            self._faults[fault].pop(run.id, None)
+            if not self._faults[fault]:
+                del self._faults[fault]
+
+
+def _fault(fact: Fact) -> _Fault:
+    """Return what makes a fact the same fault again."""
+    return fact.name, fact.host, *sorted(fact.labels.items())
+
+
+def _after(cause: Fact, fact: Fact, now: float) -> bool:
+    """Whether a fact began after the cause; one that began later than now did so before the clock was set back."""
+    return not fact.since <= cause.since <= now

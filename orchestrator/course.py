@@ -7,7 +7,7 @@ from exhaust.expressions import to_json
 from exhaust.halts import Halts
 from exhaust.ids import derived_id
 from exhaust.messages import ExecutionEvent, ExecutionState, Verdict, Watch
-from exhaust.worker import Effect
+from exhaust.worker import Effect, Keep
 from orchestrator.journal import NOTIFY, Journal
 from orchestrator.reach import Reach, Unsayable
 from orchestrator.run import Entry, Run
@@ -53,6 +53,14 @@ class Course:
         if run.state == "verifying":
             yield self.watch(run, now)
         yield from self.advance(run, now)
+
+    def set_back(self, run: Run, now: float) -> Iterator[Effect]:
+        """Bring a run along to a clock that was set back, by an event; of a run that is over nobody is told."""
+        self._back = min(self._back, now)
+        if run.latest > now:
+            deadline = min(run.deadline, now + run.workflow.longest)
+            said = self.own(run, run.state, now, (), reason=run.reason, deadline=deadline)
+            yield from (effect for effect in said if isinstance(effect, Keep) or not run.over)
 
     def next_moment(self, run: Run, now: float) -> float:
         """Return when a run that is not over wants to be advanced though nothing was heard."""
@@ -243,7 +251,7 @@ class Course:
     ) -> Iterator[Effect]:
         yield from self.own(run, state, now, causes, verdict, reason=reason)
         if verdict != "recovered":
-            yield self._journal.leave(run)
+            yield from self._journal.leave(run)
 
     # Entries
 

@@ -2,6 +2,10 @@
 
 The journal holds, in order, what came in (the activation, the cause's closing, what the analyzers saw) and what was
 decided (execution events). A run that is read again after a crash is the same run.
+
+An event of an earlier time than the one before it tells that the clock was set back. What began or ended later than
+that counts as of then, so that no deadline, verification, retry or relapse is further away than it is long. After which
+moment evidence is fresh is not brought along: what was seen before the action would seem to come after it.
 """
 
 from dataclasses import dataclass, field
@@ -49,6 +53,7 @@ class Run:
     since: float = 0.0
     verify_until: float = 0.0
     ended: float = 0.0
+    latest: float = 0.0
     mutated: float | None = None
     started: float | None = None
     cause: Fact | None = None
@@ -155,12 +160,23 @@ class Run:
                 self.cause = entry
             case Sighting():
                 self.sighting = entry
-            case ExecutionEvent(task=None):
-                self.events += 1
-                self._own(entry)
             case ExecutionEvent():
                 self.events += 1
-                self._task(entry, entry.task or "")
+                if entry.time < self.latest:
+                    self._set_back(entry.time)
+                self.latest = entry.time
+                if entry.task is None:
+                    self._own(entry)
+                else:
+                    self._task(entry, entry.task)
+
+    def _set_back(self, now: float) -> None:
+        self.deadline -= max(0.0, self.began - now)
+        self.began, self.ended = min(self.began, now), min(self.ended, now)
+        for name, task in self.tasks.items():
+            task.began = min(task.began, now)
+            if task.retry_at is not None:
+                task.retry_at = min(task.retry_at, now + self.spec(name).retry.wait(task.attempt))
 
     def _own(self, event: ExecutionEvent) -> None:
         if self.state == "pending":

@@ -118,6 +118,15 @@ def test_killed_after_every_step_for_a_while_it_comes_to_the_same_end_under_the_
     assert told(tmp_path, story, range(60))[1:] == told(tmp_path, story, ())[1:]
 
 
+def test_a_run_is_timed_as_ever_once_the_orchestrator_had_to_go_back_to_what_it_keeps(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "timeout: 2m", "verify: {closes: cause, within: 30s}")
+    rig.activate()
+    desk = rig.harness.desks["orchestrator"]
+    desk.decider.recall(desk._rows)
+    rig.harness.advance(600)
+    assert rig.end()[:2] == ("indeterminate", "unknown")
+
+
 SAYINGS = ("true", "false", "unknown")
 SHAPES: list[tuple[str, Iterable[str]]] = [
     (RESTART, ()),
@@ -138,7 +147,7 @@ happenings = st.lists(
         st.tuples(st.just("tell"), st.sampled_from([-1.0, 5.0, 90.0])),
         st.tuples(st.just("return"), st.none()),
         st.tuples(st.just("see"), st.sampled_from(SAYINGS)),
-        st.tuples(st.just("sleep"), st.sampled_from([0.0, 10.0, 1000.0])),
+        st.tuples(st.just("sleep"), st.sampled_from([0.0, 10.0, 1000.0, -10.0, -5000.0])),
     ),
     max_size=25,
 )
@@ -182,9 +191,10 @@ def test_in_whatever_order_it_hears_of_things_it_ends_once_and_in_time(
     rig.activate()
     back = 0.0
     for what, how in after:
+        over = rig.end()[0] in TERMINAL
         happen(rig, what, how)
-        back = rig.harness.now if what == "sleep" else back
-    deadline = rig.of(ExecutionEvent)[0].deadline or 0.0
+        back = rig.harness.now if what == "sleep" and not over else back
+    deadline = [event.deadline for event in rig.of(ExecutionEvent) if event.deadline][-1]
     rig.harness.advance(max(deadline, back) + 60 - rig.harness.now + 1000)
     own = [event for event in rig.of(ExecutionEvent) if event.task is None]
     ends = [event for event in own if event.state in TERMINAL and event.verdict != "relapsed"]
