@@ -1,11 +1,11 @@
 """A fact that holds while nothing is heard of a series: it opens when the silence has lasted `for`, by the clock."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 
-from exhaust.plugins import Analyzer, Inferring, Judgement
+from exhaust.plugins import Analyzer, Inferring, Judgement, Judgements
 from exhaust.settings import Duration
 
 
@@ -31,6 +31,9 @@ class Absence:
 
     def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement:
         return Judgement(opens=False, clears=True)
+
+    def scan(self, records: Sequence[Mapping[str, Any]], times: Sequence[float], host: Mapping[str, Any]) -> Judgements:
+        return Judgements(opens=[False] * len(records))
 
 
 ABSENCE = Analyzer("absence", AbsenceSettings, Absence)

@@ -4,28 +4,22 @@ from typing import Any, Literal
 
 import msgspec
 
+from analyzers.recent import MOST_SEEN, Recent, Seen, pack, pack_gone
 from exhaust.messages import Labels, Severity
 from exhaust.plugins import Inferring, Judgement
 
-MOST_SEEN = 64
+__all__ = ["MOST_SEEN", "Seen", "Series", "analysis_of", "series_key", "slash", "unslash"]
+
 # A watch may be about an episode that is over while the next one goes on already.
 MOST_EPISODES = 4
 _REFRESHES_HEARD = 3
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """One record as a watch needs it: `gone` says whether by it the fault is over, None where nobody can know."""
-
-    id: str
-    time: float
-    received: float
-    gone: bool | None
-
-
 class Series(msgspec.Struct):
     """Times are the records', but for `heard` and `refresh_at`, which are the analyzer's own clock.
 
-    `told_until` is until when the newest message says that the fact is valid; `stream` is where its records come from.
+    `told_until` is until when the newest message says that the fact is valid; `stream` is where its records come from;
+    `kept` says whether a row of it is there.
     """
 
     host: str
@@ -47,9 +41,10 @@ class Series(msgspec.Struct):
     value: Any = None
     summary: str = ""
     evidence: list[dict[str, Any]] = []
-    seen: list[Seen] = []
+    recent: Recent = msgspec.field(default_factory=Recent)
     stream: str = ""
     keep: float = 0.0
+    kept: bool = False
 
     @property
     def episode(self) -> str | None:
@@ -109,14 +104,21 @@ class Series(msgspec.Struct):
 
     def silent_from(self, silence: float) -> float:
         """When its silence has lasted for so long, if nothing more comes."""
-        return self.seen[-1].received + silence if self.seen else self.heard + silence
+        newest = self.recent.newest
+        return (newest.received if newest else self.heard) + silence
 
     def due(self) -> float:
         """When an open fact is to be asserted again, or is over."""
         return min(self.refresh_at, self.told_until)
 
+    @property
+    def seen(self) -> list[Seen]:
+        """The newest records, oldest first."""
+        return list(self.recent)[-MOST_SEEN:]
+
     def remember(self, seen: Seen) -> None:
-        self.seen = [*self.seen[1 - MOST_SEEN :], seen]
+        batch, _, number = seen.id.rpartition("#")
+        self.recent.add(pack(batch, seen.received, [int(number)], [seen.time]) + pack_gone([seen.gone]), 1)
 
 
 def slash(name: str) -> str:
@@ -132,3 +134,8 @@ def series_key(analysis: str, host: str, labels: Labels) -> str:
     """Return the key under which a series is kept."""
     pairs = "/".join(f"{name}={slash(labels[name])}" for name in sorted(labels))
     return f"series/{slash(analysis)}/{slash(host)}/{pairs}"
+
+
+def analysis_of(key: str) -> str:
+    """Return the name of the analysis whose series is kept under a key."""
+    return unslash(key.split("/", 3)[1])

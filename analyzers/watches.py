@@ -1,13 +1,15 @@
 """The open watches: what each has seen, and what it has said."""
 
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from analyzers.observation import Observation
-from analyzers.series import Seen, Series
+from analyzers.population import Population
+from analyzers.recent import Seen
+from analyzers.series import Series
 from analyzers.watching import Watching, look
 from exhaust.expressions import Expression, compile_expression, to_text, truth
 from exhaust.ids import derived_id
@@ -17,6 +19,8 @@ from exhaust.worker import Effect, Keep, Rows
 
 _MOST = 10_000
 
+Source = tuple[str, str | None]
+
 
 class Watches:
     """By execution. One of a series answers from that series' last records, one with a condition from its own."""
@@ -24,59 +28,96 @@ class Watches:
     def __init__(self, lists: Mapping[str, Any]) -> None:
         self._lists = lists
         self._watching: dict[str, Watching] = {}
+        self._of_series: defaultdict[str, dict[str, Watching]] = defaultdict(dict)
+        self._of_records: defaultdict[Source, dict[str, Watching]] = defaultdict(dict)
         self._expressions: dict[str, Expression] = {}
+        self._changed: dict[str, Watching] = {}
         self.counts: Counter[str] = Counter()
 
     def recall(self, rows: Rows) -> Iterator[tuple[str, float]]:
         """Take up what was kept; yield each watch with its end."""
         for _, body in rows("watch/"):
             watching = msgspec.json.decode(body, type=Watching)
-            self._watching[watching.watch.execution] = watching
+            self._add(watching)
             yield watching.watch.execution, watching.watch.until
 
-    def take(self, watch: Watch, asked: str, known: Mapping[str, Series], now: float) -> Iterator[Effect]:
-        """Open a watch, or take the newer form of one: `asked` is the key of the series that it is about, if any."""
+    def take(self, watch: Watch, population: Population, now: float) -> Iterator[Effect]:
+        """Open a watch, or take the newer form of one."""
         before = self._watching.get(watch.execution)
         if before is None and len(self._watching) >= _MOST:
             self.counts["too many"] += 1
             return
-        watching = Watching(watch, before.series if before else asked, before.seen if before else [])
+        about = before.series if before else population.by_episode(watch.episode)
+        watching = Watching(watch, about, before.seen if before else [])
+        if before is not None:
+            self._remove(before)
+        self._add(watching)
         if watch.when:
             self._expressions[watch.execution] = compile_expression(watch.when, VERIFY)
-        self._watching[watch.execution] = watching
-        yield from self._say(watching, known.get(watching.series), now)
-        yield Keep(f"watch/{watch.execution}", watching)
+        self._changed[watch.execution] = watching
+        yield from self._say(watching, population.get(watching.series), now)
+        yield from self.keep()
 
-    def series(self, key: str, series: Series, now: float) -> Generator[Effect, None, bool]:
-        """Say what is new of a series; return whether anybody watches it."""
-        watchers = [watching for watching in self._watching.values() if watching.series == key]
-        for watching in watchers:
+    def _add(self, watching: Watching) -> None:
+        watch = watching.watch
+        self._watching[watch.execution] = watching
+        if watching.series:
+            self._of_series[watching.series][watch.execution] = watching
+        if watch.on is not None:
+            self._of_records[watch.on, watch.host][watch.execution] = watching
+
+    def _remove(self, watching: Watching) -> None:
+        watch = watching.watch
+        del self._watching[watch.execution]
+        if watching.series:
+            _discard(self._of_series, watching.series, watch.execution)
+        if watch.on is not None:
+            _discard(self._of_records, (watch.on, watch.host), watch.execution)
+
+    def watched(self, key: str) -> bool:
+        """Whether anybody watches a series."""
+        return key in self._of_series
+
+    def look_at(self, stream: str, host: str) -> bool:
+        """Whether anybody watches the records of a host's stream."""
+        return (stream, host) in self._of_records or (stream, None) in self._of_records
+
+    def series(self, key: str, series: Series, now: float) -> Iterator[Effect]:
+        """Say what is new of a series."""
+        for watching in self._of_series[key].values() if self.watched(key) else ():
             yield from self._say(watching, series, now)
-        return bool(watchers)
 
     def record(self, seen: Observation) -> Iterator[Effect]:
         """Show a record to the watches that have a condition of their own."""
-        for watching in self._watching.values():
-            watch = watching.watch
-            if watch.on != seen.stream or watch.host not in (None, seen.host["name"]):
-                continue
-            if not seen.labelled(watch.labels, to_text):
-                continue
-            if watching.seen and seen.time < watching.seen[-1].time:
-                self.counts["late"] += 1
-                continue
-            variables = (watch.variables.get("inputs"), watch.variables.get("cause"))
-            gone = truth(self._expression(watch).function(*seen.variables(self._lists), *variables))
-            watching.remember(Seen(seen.id, seen.time, seen.received, gone))
-            yield from self._say(watching, None, seen.received)
-            yield Keep(f"watch/{watch.execution}", watching)
+        for source in ((seen.stream, seen.host["name"]), (seen.stream, None)):
+            for watching in self._of_records[source].values() if source in self._of_records else ():
+                yield from self._show(watching, seen)
+
+    def _show(self, watching: Watching, seen: Observation) -> Iterator[Effect]:
+        watch = watching.watch
+        if not seen.labelled(watch.labels, to_text):
+            return
+        if watching.seen and seen.time < watching.seen[-1].time:
+            self.counts["late"] += 1
+            return
+        variables = (watch.variables.get("inputs"), watch.variables.get("cause"))
+        gone = truth(self._expression(watch).function(*seen.variables(self._lists), *variables))
+        watching.remember(Seen(seen.id, seen.time, seen.received, gone))
+        self._changed[watch.execution] = watching
+        yield from self._say(watching, None, seen.received)
+
+    def keep(self) -> Iterator[Effect]:
+        """Keep what was changed since the last time."""
+        for execution, watching in self._changed.items():
+            yield Keep(f"watch/{execution}", watching)
+        self._changed.clear()
 
     def end(self, execution: str, now: float) -> Iterator[Effect]:
         """Close a watch whose time is over."""
         watching = self._watching.get(execution)
         if watching is None or watching.watch.until > now:
             return
-        del self._watching[execution]
+        self._remove(watching)
         self._expressions.pop(execution, None)
         yield Keep(f"watch/{execution}", None)
 
@@ -95,7 +136,7 @@ class Watches:
         if sight.holds == (watching.said or "unknown"):
             return
         watching.said = sight.holds
-        yield Keep(f"watch/{watch.execution}", watching)
+        self._changed[watch.execution] = watching
         causes = (watch.id, *sight.evidence)
         yield Sighting(
             id=derived_id("sighting/1", causes, "analyzers"),
@@ -108,3 +149,9 @@ class Watches:
             first=sight.first,
             last=sight.last,
         )
+
+
+def _discard(table: defaultdict[Any, dict[str, Watching]], key: Any, execution: str) -> None:
+    del table[key][execution]
+    if not table[key]:
+        del table[key]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from analyzers.series import MOST_SEEN, Seen
+from analyzers.recent import MOST_SEEN, Seen
 from exhaust.messages import Watch
 
 Holds = Literal["true", "false", "unknown"]

@@ -1,9 +1,9 @@
 """An expression: its text, what it reads, and the function that computes it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from exhaust.expressions.generator import Fault, Function, generate
+from exhaust.expressions.generator import Fault, Function, generate, generate_column
 from exhaust.expressions.parser import parse
 from exhaust.expressions.tree import Node, fields
 from exhaust.expressions.values import Value
@@ -28,6 +28,17 @@ class Expression:
 
     def __call__(self, *values: Value) -> Value:
         return self.function(*values)
+
+    def column(self, each: Collection[str]) -> Function:
+        """Compile it for many at once: called with sequences for the names in `each`, it gives the list of the values.
+
+        The sequences are of one length. Only those are looked at whose names it reads, or if it reads none, the first.
+        """
+        return generate_column(self.tree, self.names, each, self.variables, verdicts=False)
+
+    def verdicts(self, each: Collection[str]) -> Function:
+        """The same for a condition: the list holds True, False, and None where it is unknown, as `truth` says it."""
+        return generate_column(self.tree, self.names, each, self.variables, verdicts=True)
 
 
 def compile_expression(source: str, names: Sequence[str]) -> Expression:

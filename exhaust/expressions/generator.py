@@ -5,7 +5,7 @@ of its own namespace, whose builtins are empty. Every local is a value or an Unk
 Python operation does the work; a helper does the rest, and knows every rule of the language.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -51,18 +51,33 @@ _CONVERTED: Final = frozenset({"duration", "quantity", "timestamp"})
 
 
 def generate(tree: Node, names: Sequence[str]) -> tuple[Function, tuple[Fault, ...]]:
-    generator = _Generator(names)
+    generator = _Generator(names, 2)
     function = generator.function(tree)
     return function, tuple(generator.faults)
 
 
+def generate_column(
+    tree: Node, names: Sequence[str], each: Collection[str], read: Collection[str], *, verdicts: bool
+) -> Function:
+    """Return the function with the loop inside: of the names in `each` it takes sequences, all of one length.
+
+    It gives the list of the values, or for `verdicts` that of True, False and None for unknown. Only those of `each`
+    are looked at that are `read`, or if none is, the first.
+    """
+    given = [name for name in names if name in each]
+    if not given or len(given) < len(each):
+        raise ValueError(f"of {', '.join(map(repr, each)) or 'nothing'} not all are names of the expression")
+    looped = [name for name in given if name in read] or given[:1]
+    return _Generator(names, 3).column(tree, looped, verdicts=verdicts)
+
+
 class _Generator:
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], indent: int) -> None:
         self.faults: list[Fault] = []
         self._parameters = {name: f"a{position}" for position, name in enumerate(names)}
         self._globals = dict(GLOBALS)
         self._lines: list[str] = []
-        self._indent = 2
+        self._indent = indent
         self._count = 0
 
     def function(self, tree: Node) -> Function:
@@ -71,7 +86,25 @@ class _Generator:
         else:
             self._line(f"return {self._value(tree).code}")
         head = f"def expression({', '.join(self._parameters.values())}):\n  try:\n"
-        foot = "\n  except Exception as error:\n    return failure(error)"
+        return self._compiled(head, "\n  except Exception as error:\n    return failure(error)")
+
+    def column(self, tree: Node, looped: Sequence[str], *, verdicts: bool) -> Function:
+        """The same with the loop inside, over the sequences of some parameters."""
+        if verdicts:
+            name = self._truth(tree)
+            self._line(f"push({name} if {name} is False or {name} is True else None)")
+        else:
+            self._line(f"push({self._value(tree).code})")
+        names = [self._parameters[name] for name in looped]
+        columns = [f"{name}s" for name in names]
+        given = [f"{name}s" if name in names else name for name in self._parameters.values()]
+        rows = f"zip({', '.join(columns)})" if len(columns) > 1 else columns[0]
+        head = f"def expression({', '.join(given)}):\n  column = []\n  push = column.append\n"
+        loop = f"  for {', '.join(names)} in {rows}:\n    try:\n"
+        failed = "None" if verdicts else "failure(error)"
+        return self._compiled(head + loop, f"\n    except Exception as error:\n      push({failed})\n  return column")
+
+    def _compiled(self, head: str, foot: str) -> Function:
         code = compile(head + "\n".join(self._lines) + foot, "<expression>", "exec")
         exec(code, self._globals)  # noqa: S102  made above of our own names, numbers and repr'd strings alone
         return self._globals["expression"]  # type: ignore[no-any-return]  # a dict of anything

@@ -40,6 +40,7 @@ GLOBALS: Final[dict[str, Any]] = {
     "float": float,
     "int": int,
     "str": str,
+    "zip": zip,
     "Duration": Duration,
     "Timestamp": Timestamp,
     "Unknown": Unknown,
