@@ -75,7 +75,9 @@ def _sources(settings: Performance, clock: Clock, asking: Asking, opened: ExitSt
     return sources
 
 
-async def emit(settings: Performance, clock: Clock, *, asking: Asking) -> AsyncIterator[Record]:
+async def emit(
+    settings: Performance, clock: Clock, positions: Mapping[str, Any], *, asking: Asking
+) -> AsyncIterator[Record]:
     with ExitStack() as opened:
         sources = _sources(settings, clock, asking, opened)
         async for now in clock.every(settings.every):

@@ -1,64 +1,32 @@
 """Runs the emitters of this host side by side and spools what they yield."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 
-from emitters.spool import Parcel, Spool, Stream
+from emitters.lanes import Lane, Use, uses
+from emitters.spool.parcels import Parcel
+from emitters.spool.segments import Log
+from emitters.spool.spool import Spool
 from exhaust.errors import StoreError
 from exhaust.lifecycle.service import Station
 from exhaust.plugins import Emitter, Record, Settings
-from exhaust.store import Store
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 10.0
 MOST_RECORDS = 500
 MOST_BYTES = 256 << 10  # of a batch, and so of a record
+LINGER = 0.02
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class _Observer:
-    """One configured emitter, and what the runner has measured of it."""
-
-    name: str
-    emitter: Emitter[Any]
-    settings: Settings
-    running: bool = False
-    records: int = 0
-    last_time: float | None = None
-    restarts: int = 0
-    last_error: str = ""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """A stream's records that wait for the next commit; `last` is when its last batch was made."""
-
-    last: float
-    records: list[msgspec.Raw] = field(default_factory=list)
-    size: int = 0
-
-    def take(self) -> list[msgspec.Raw]:
-        taken, self.records, self.size = self.records, [], 0
-        return taken
-
-
-def _named(emitters: Sequence[tuple[Emitter[Any], Settings]]) -> Iterator[_Observer]:
-    """Tell apart several uses of one emitter: service, service/2."""
-    used: dict[str, int] = {}
-    for emitter, settings in emitters:
-        count = used[emitter.name] = used.get(emitter.name, 0) + 1
-        yield _Observer(emitter.name if count == 1 else f"{emitter.name}/{count}", emitter, settings)
 
 
 class Emitters:
@@ -70,16 +38,16 @@ class Emitters:
         self,
         station: Station,
         emitters: Sequence[tuple[Emitter[Any], Settings]],
-        store: Store,
+        log: Log,
         *,
         spool: Spool | None = None,
     ) -> None:
         self._clock = station.clock
-        self._spool = spool or Spool(store, station.broker, station.host)
-        self._observers = list(_named(emitters))
+        self._spool = spool or Spool(log, station.broker, station.host, station.clock)
+        self._uses = uses(emitters)
         now = self._clock.now()
         self._lanes = {
-            (emitter.name, stream): _Lane(now)
+            (emitter.name, stream): Lane((emitter.name, stream), emitter.keeps, emitter.waits, now)
             for emitter, settings in emitters
             for stream in getattr(settings, "streams", emitter.streams)
         }
@@ -87,19 +55,22 @@ class Emitters:
 
     async def run(self, until: asyncio.Event) -> None:
         """Observe until told; then close the emitters, send what is there, and wait a while for the confirms."""
-        self._spool.recall()
-        async with asyncio.TaskGroup() as group:
-            spool = group.create_task(self._spool.run(), name="spool")
-            tasks = [group.create_task(self._observe(one, until), name=one.name) for one in self._observers]
-            tasks.append(group.create_task(self._gather(), name="gather"))
-            tasks.append(group.create_task(self._beat(), name="heartbeat"))
-            await until.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            self._put(self._waiting_parcels())
-            await self._spool.drain(self._clock.now())
-            spool.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                spool = group.create_task(self._spool.run(), name="spool")
+                self._put([lane.empty() for lane in self._lanes.values()])  # tells the ledger what to expect
+                tasks = [group.create_task(self._observe(one, until), name=one.name) for one in self._uses]
+                tasks.append(group.create_task(self._gather(), name="gather"))
+                tasks.append(group.create_task(self._beat(), name="heartbeat"))
+                await until.wait()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                self._put_waiting()
+                await self._spool.drain()
+                spool.cancel()
+        finally:
+            self._spool.close()
 
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
@@ -113,12 +84,15 @@ class Emitters:
                     "restarts": one.restarts,
                     "last_error": one.last_error,
                 }
-                for one in self._observers
+                for one in self._uses
             },
             "spool": self._spool.status(),
         }
 
-    async def _observe(self, one: _Observer, until: asyncio.Event) -> None:
+    def stuck(self) -> str:
+        return self._spool.stuck()
+
+    async def _observe(self, one: Use, until: asyncio.Event) -> None:
         """Run one emitter again and again, after a pause that grows while it keeps failing."""
         pause = _FIRST_PAUSE
         while True:
@@ -144,83 +118,105 @@ class Emitters:
             pause = min(2 * pause, _LONGEST_PAUSE)
             one.restarts += 1
 
-    async def _iterate(self, one: _Observer) -> None:
-        for (emitter, _), lane in self._lanes.items():
-            if emitter == one.emitter.name:
-                lane.last = self._clock.now()
+    async def _iterate(self, one: Use) -> None:
+        lanes = self._lanes_of(one)
+        for lane in lanes.values():
+            lane.last = self._clock.now()
+        if one.sizes:  # it goes on from what is safe: what it yielded before it failed must be by then
+            self._put_waiting()
+            await self._spool.synced()
+        positions = self._spool.positions(one.name)
+        one.begin(positions)
         # An emitter is an async generator; the protocol says no more than what it means to its readers.
-        records = cast("AsyncGenerator[Record]", one.emitter.emit(one.settings, self._clock))
+        records = cast("AsyncGenerator[Record]", one.emitter.emit(one.settings, self._clock, positions))
         async with aclosing(records):
             one.running = True
             async for record in records:
                 one.records += 1
                 one.last_time = record.time
-                if self._take(one.emitter, record):
-                    await asyncio.sleep(0)  # an emitter that is never short of records must not starve the others
+                if self._take(one, lanes, record) or self._spool.tight:
+                    await self._spool.room(one.emitter.keeps, waits=one.emitter.waits)
+                    await asyncio.sleep(0)  # one that is never short of records must not starve the others
 
-    def _take(self, emitter: Emitter[Any], record: Record) -> bool:
-        """Spool an urgent record now; let another wait until this turn of the event loop is over, or a batch is full.
+    def _lanes_of(self, one: Use) -> dict[str, Lane]:
+        """Return an emitter's lanes by stream; of the only stream, also by no name."""
+        lanes = {stream: lane for (emitter, stream), lane in self._lanes.items() if emitter == one.emitter.name}
+        if len(lanes) == len(one.emitter.streams) == 1:
+            lanes[""] = next(iter(lanes.values()))
+        return lanes
 
-        Returns whether a batch was.
-        """
-        stream = (emitter.name, record.stream or self._only_stream(emitter))
-        lane = self._lanes.get(stream)
+    def _take(self, one: Use, lanes: Mapping[str, Lane], record: Record) -> bool:
+        """Put an urgent record now; let another wait for company, until a batch is full. Return whether one was."""
+        lane = lanes.get(record.stream)
         if lane is None:
-            raise ValueError(f"stream '{record.stream}' is not among the emitter's: {', '.join(emitter.streams)}")
-        text = self._encoded(stream, record)
-        if text is None:
-            return False
+            raise ValueError(f"stream '{record.stream}' is not among the emitter's: {', '.join(one.emitter.streams)}")
+        full = False
+        if (text := self._encoded(lane, record)) is not None:
+            full = lane.size + len(text) > MOST_BYTES
+            if full:
+                self._put_waiting()
+            lane.records.append(msgspec.Raw(text))
+            lane.size += len(text)
+        if record.position is not None:
+            one.move(*record.position)
         if record.urgent:
-            earlier: list[Parcel] = [(stream, lane.take())] if lane.records else []
-            self._put([*earlier, (stream, [msgspec.Raw(text)])])
-            return False
-        full = len(lane.records) >= MOST_RECORDS or lane.size + len(text) > MOST_BYTES
-        if full:
-            self._put(self._waiting_parcels())
-        lane.records.append(msgspec.Raw(text))
-        lane.size += len(text)
-        self._waiting.set()
+            self._put_urgent(lane, alone=record.position is None)
+        elif len(lane.records) >= MOST_RECORDS:
+            self._put_waiting()
+            full = True
+        else:
+            self._waiting.set()
         return full
 
-    @staticmethod
-    def _only_stream(emitter: Emitter[Any]) -> str:
-        return next(iter(emitter.streams)) if len(emitter.streams) == 1 else ""
-
-    def _encoded(self, stream: Stream, record: Record) -> bytes | None:
+    def _encoded(self, lane: Lane, record: Record) -> bytes | None:
         """Return the record as JSON; None, with the loss counted, where it cannot be or is too big for a batch."""
         try:
             text = _encode({**record.fields, "time": record.time})
         except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-            log.debug("record cannot be encoded", extra={"stream": stream, "error": str(exc)})
-            self._spool.drop(stream, "unusable", 1)
+            log.debug("record cannot be encoded", extra={"stream": lane.stream, "error": str(exc)})
+            self._spool.drop(lane.stream, "unusable", 1)
             return None
         if len(text) > MOST_BYTES:
-            self._spool.drop(stream, "too_big", 1)
+            self._spool.drop(lane.stream, "too_big", 1)
             return None
         return text
 
+    def _put_urgent(self, lane: Lane, *, alone: bool) -> None:
+        """Put a lane at once; with everything else that waits, where its sources' positions are to go along."""
+        lanes = [lane] if alone else [*(one for one in self._lanes.values() if one is not lane), lane]
+        self._put([one.take() for one in lanes if one.records], {} if alone else self._moved())
+
     async def _gather(self) -> None:
+        """Put what is there; while the spool is busy let it gather, for as long as a reader would not notice."""
         while True:
             await self._waiting.wait()
-            self._put(self._waiting_parcels())
+            if not self._spool.idle.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER):
+                        await self._spool.idle.wait()
+            self._put_waiting()
 
-    def _waiting_parcels(self) -> list[Parcel]:
+    def _put_waiting(self) -> None:
         self._waiting.clear()
-        return [(stream, lane.take()) for stream, lane in self._lanes.items() if lane.records]
+        self._put([lane.take() for lane in self._lanes.values() if lane.records], self._moved())
 
-    def _put(self, parcels: Sequence[Parcel]) -> None:
+    def _moved(self) -> Mapping[str, Mapping[str, Any]]:
+        return {one.name: one.take_moved() for one in self._uses if one.moved}
+
+    def _put(self, parcels: Sequence[Parcel], moved: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         now = self._clock.now()
-        self._spool.put(parcels, now)
-        for stream, _ in parcels:
-            self._lanes[stream].last = now
+        if parcels or moved:
+            self._spool.put(parcels, moved)
+        for parcel in parcels:
+            self._lanes[parcel.stream].last = now
 
     async def _beat(self) -> None:
         """Send an empty batch of each stream that has nothing to say while its emitter runs: silence means a fault."""
         while True:
             now = self._clock.now()
-            resting = {one.emitter.name for one in self._observers if not one.running}
+            resting = {one.emitter.name for one in self._uses if not one.running}
             alive = {stream: lane for stream, lane in self._lanes.items() if stream[0] not in resting}
             for lane in alive.values():
                 lane.last = min(lane.last, now)  # the clock may have been set back
-            self._put([(stream, []) for stream, lane in alive.items() if lane.last + HEARTBEAT <= now])
+            self._put([lane.empty() for lane in alive.values() if lane.last + HEARTBEAT <= now])
             await self._clock.until(min((lane.last for lane in alive.values()), default=now) + HEARTBEAT)

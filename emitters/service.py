@@ -7,11 +7,11 @@ watched by pidfd. Files and supervisord are asked at every beat as well, in case
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -193,10 +193,10 @@ class _Observer:
             self._found.put_nowait(service.record(now, urgent=urgent))
 
 
-async def emit(settings: Services, clock: Clock) -> AsyncIterator[Record]:
+async def emit(settings: Services, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
     async with _Observer(settings, clock) as observer:
         while True:
             yield await observer.next()
 
 
-EMITTER = Emitter("service", Services, emit, streams={"state": STATE})
+EMITTER = Emitter("service", Services, emit, streams={"state": STATE}, keeps="audit")

@@ -27,6 +27,7 @@ from collector.service import Collector
 from emitters.registry import EMITTERS
 from emitters.runner import Emitters
 from emitters.service import Entry, Services
+from emitters.spool.opening import opened_log
 from exhaust.commands.command import Deciders, Root
 from exhaust.commands.line import main as command_line
 from exhaust.configuration import Catalogue, Configuration
@@ -75,7 +76,8 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
     path = station.state / f"{component}.db"
     match component:
         case "emitters":
-            return Led(component, path, lambda store: Emitters(station, configuration.emitters, store))
+            spool = partial(opened_log, station.state / "spool", former=path)
+            return Led(component, spool, lambda log: Emitters(station, configuration.emitters, log))
         case "collector":
             inventory, rules, flows = configuration.inventory.hosts, configuration.rules, configuration.workflows
             definitions = Definitions(inventory, rules, flows)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -34,32 +34,45 @@ Fields = Mapping[str, str]
 """A stream's schema: field name to `type: what it means, with its unit`."""
 
 
+Keeps = Literal["metrics", "logs", "audit"]
+"""What an emitter's records are worth when the spool runs full: metrics go first, audit last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One observation: `time` in epoch seconds by the source's clock, fields by name.
 
-    `stream` is needed only of emitters with several; `urgent` ones are sent without waiting for company.
+    `stream` is needed only of emitters with several; `urgent` ones are sent without waiting for company. `position` is
+    for a source that can be read from any place again: which part of it, and where that is after this record, as plain
+    JSON data; None as the place forgets the part.
     """
 
     time: float
     fields: dict[str, Any]
     stream: str = ""
     urgent: bool = False
+    position: tuple[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Emitter(Generic[S]):
     """An observer: `emit` yields records until it is closed; it knows neither broker nor host nor life-cycle.
 
-    Where the settings have a key `streams`, it sends only those. `missing` says what keeps it from working on this
-    host, if anything does.
+    It is given its settings, the clock, and the positions of its source's parts up to which all records are safe: it
+    goes on from there, and the mapping changes as more of them are. Where the settings have a key `streams`, it sends
+    only those. `missing` says what keeps it from working on this host, if anything does.
+
+    While records cannot be stored, one that `waits` is not asked for the next, as its source keeps it until then; of
+    others they are dropped and counted, by what `keeps` says.
     """
 
     name: str
     settings: type[S]
-    emit: Callable[[S, Clock], AsyncIterator[Record]]
+    emit: Callable[[S, Clock, Mapping[str, Any]], AsyncIterator[Record]]
     streams: Mapping[str, Fields]
     missing: Callable[[], str] = nothing
+    waits: bool = False
+    keeps: Keeps = "metrics"
 
 
 class Inferring(Settings, frozen=True, kw_only=True):
@@ -68,10 +81,10 @@ class Inferring(Settings, frozen=True, kw_only=True):
     Only records of which `where` is true count. One series is kept per host and labels (`by`). It opens once the method
     has said so for `for_` seconds of record time, and closes once the method has said that it is over for `keep`; with
     `expires` it is an event, open for that long after the last record that opened it. An open fact is asserted again
-    every `refresh`.
+    every `refresh`. Of more series than `most` those are forgotten that were heard of longest ago and are not open.
     """
 
-    planned: ClassVar[frozenset[str]] = frozenset({"prediction", "of", "over", "value", "extract", "most"})
+    planned: ClassVar[frozenset[str]] = frozenset({"prediction", "of", "over", "value", "extract"})
 
     use: str
     fact: str
@@ -84,16 +97,24 @@ class Inferring(Settings, frozen=True, kw_only=True):
     by: AnalyzerLabels = {}
     severity: Severity = "warning"
     summary: AnalyzerText | None = None
+    most: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     refresh: Duration = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """What a method says of a series' newest record: whether it opens, whether it clears. None is unknown."""
 
     opens: bool | None
     clears: bool | None
     value: Any = None
+
+
+class Judgements(msgspec.Struct, frozen=True):
+    """What a method says of many records, in their order. Without `clears` that is the contrary of `opens`."""
+
+    opens: Sequence[bool | None]
+    clears: Sequence[bool | None] | None = None
+    values: Sequence[Any] | None = None
 
 
 class Method(Protocol):
@@ -107,6 +128,19 @@ class Method(Protocol):
     def silence(self) -> float | None: ...
 
     def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement: ...
+
+
+@runtime_checkable
+class Scanning(Method, Protocol):
+    """A method that can also judge the records of a whole batch at once, which costs less; it must say just the same.
+
+    It is given one time for each record, and may be given records that are late, of which nobody will look at what it
+    says.
+    """
+
+    def scan(
+        self, records: Sequence[Mapping[str, Any]], times: Sequence[float], host: Mapping[str, Any]
+    ) -> Judgements: ...
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Folders(Settings, frozen=True, kw_only=True):
     every: Annotated[Duration, msgspec.Meta(ge=0.1)] = 10.0
 
 
-async def emit(settings: Folders, clock: Clock) -> AsyncIterator[Record]:
+async def emit(settings: Folders, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
     async for now in clock.every(settings.every):
         for path in settings.paths:
             files = await asyncio.to_thread(_files, Path(path))

@@ -97,7 +97,7 @@ def line(stream: str, record: Record) -> str:
 
 async def observed(emitter: Emitter[Any], settings: Settings, clock: Clock) -> AsyncGenerator[tuple[str, Record]]:
     """Yield an emitter's records with their streams. Raises ExhaustError where it fails, or ends by itself."""
-    records = cast("AsyncGenerator[Record]", emitter.emit(settings, clock))
+    records = cast("AsyncGenerator[Record]", emitter.emit(settings, clock, {}))
     try:
         async with aclosing(records):
             async for record in records:

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from exhaust.errors import LockedError
 from exhaust.lifecycle.service import Service, Watched
@@ -12,35 +13,48 @@ from exhaust.store import Store
 
 _TRY_AGAIN = 0.25
 
+T = TypeVar("T")
 
+Opening = Callable[[], AbstractContextManager[T]]
+"""Opens what only one may have; raises LockedError while somebody else has it."""
+
+
+@overload
+def leading(place: Path, until: asyncio.Event) -> AbstractAsyncContextManager[Store | None]: ...
+@overload
+def leading(place: Opening[T], until: asyncio.Event) -> AbstractAsyncContextManager[T | None]: ...
 @contextlib.asynccontextmanager
-async def leading(path: Path, until: asyncio.Event) -> AsyncIterator[Store | None]:
-    """Open the store at `path` once nobody else holds it; None if told to stop before that."""
+async def leading(place: Path | Opening[Any], until: asyncio.Event) -> AsyncIterator[Any]:
+    """Open the store at a path, or whatever else, once nobody else holds it; None if told to stop before that."""
     with contextlib.ExitStack() as stack:
-        store = None
-        while store is None and not until.is_set():
+        opened = None
+        while opened is None and not until.is_set():
             try:
-                store = stack.enter_context(Store(path))
+                opened = stack.enter_context(Store(place) if isinstance(place, Path) else place())
             except LockedError:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(until.wait(), _TRY_AGAIN)
-        yield store
+        yield opened
 
 
-class Led:
-    """A service that is made once its store is ours."""
+class Led(Generic[T]):
+    """A service that is made once its store, or what else only one may have, is ours."""
 
-    def __init__(self, name: str, path: Path, make: Callable[[Store], Service]) -> None:
+    @overload
+    def __init__(self: "Led[Store]", name: str, place: Path, make: Callable[[Store], Service]) -> None: ...
+    @overload
+    def __init__(self, name: str, place: Opening[T], make: Callable[[T], Service]) -> None: ...
+    def __init__(self, name: str, place: Path | Opening[Any], make: Callable[[Any], Service]) -> None:
         self.name = name
-        self._path = path
+        self._place = place
         self._make = make
         self._service: Service | None = None
 
     async def run(self, until: asyncio.Event) -> None:
-        async with leading(self._path, until) as store:
-            if store is None:
+        async with leading(self._place, until) as opened:
+            if opened is None:
                 return
-            self._service = self._make(store)
+            self._service = self._make(opened)
             try:
                 await self._service.run(until)
             finally:

@@ -34,7 +34,7 @@ MEMINFO = b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable:    250 kB\nSwapTot
 
 
 def observed(settings: Performance, clock: Clock) -> AsyncGenerator[Record]:
-    return cast("AsyncGenerator[Record]", emit(settings, clock, asking=Asking(os.statvfs)))
+    return cast("AsyncGenerator[Record]", emit(settings, clock, {}, asking=Asking(os.statvfs)))
 
 
 def faults_of(text: str) -> list[str]:

@@ -1,110 +1,384 @@
-"""The spool: sequence numbers, bounds, and what it says of what it drops."""
+"""The spool: what is on disk before it is sent, what waits or is dropped where there is no room, and what it says."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+import errno
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from emitters.spool import Spool
+from emitters.spool.opening import opened_log
+from emitters.spool.parcels import Parcel
+from emitters.spool.spool import Spool
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Publication
-from exhaust.errors import BrokerError, StoreError
+from exhaust.clock import VirtualClock
+from exhaust.errors import BrokerError, UnroutableError
 from exhaust.messages import Batch, Codec
-from exhaust.store import Store
+from exhaust.plugins import Keeps
+from tests.spooling import World
 
-A = ("e", "a")
+A, B = ("e", "a"), ("e", "b")
 RECORD = msgspec.Raw(b'{"time":1.0}')
+MOST = 16 << 20
+WITHIN = 20.0
 
 
 class Gate(Embedded):
-    """A broker that can be away; what it takes it confirms."""
+    """A broker that takes nothing while it is `away`, and has no queue for the keys in `unknown`."""
 
-    def __init__(self) -> None:
+    connected = True
+
+    def __init__(self, *, away: bool = False) -> None:
         super().__init__()
-        self.away = True
-        self.batches: list[Batch] = []
+        self.away = away
+        self.unknown: set[str] = set()
+        self.fault: Exception | None = None
+        self.holds = False
+        self.held: list[asyncio.Future[None]] = []
+        self.taken: list[tuple[str, Batch]] = []
 
-    def publish(self, publication: Publication) -> Awaitable[None]:
+    def publish(self, publication: Publication) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.away:
-            future.set_exception(BrokerError("away"))
+        if self.fault or self.away:
+            future.set_exception(self.fault or BrokerError("away"))
+        elif publication.key.rpartition(".")[2] in self.unknown:
+            future.set_exception(UnroutableError("nobody"))
         else:
-            message = Codec.decode(publication.body)
-            assert isinstance(message, Batch)
-            self.batches.append(message)
-            future.set_result(None)
+            self.taken.append((publication.exchange, cast("Batch", Codec.decode(publication.body))))
+            self.held.append(future)
+            if not self.holds:
+                self.answer()
         return future
 
+    def answer(self) -> None:
+        """Confirm what is held."""
+        for future in self.held:
+            if not future.done():
+                future.set_result(None)
+        self.held.clear()
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "spool.db") as opened:
-        yield opened
-
-
-def stored(store: Store) -> list[Batch]:
-    found = [Codec.decode(publication.body) for _, publication in store.unsent(0, 1000)]
-    return [batch for batch in found if isinstance(batch, Batch)]
-
-
-async def test_a_batch_is_on_disk_when_put_returns_and_says_its_number_in_the_headers(store: Store) -> None:
-    spool = Spool(store, Gate(), "h")
-    spool.put([(A, [RECORD]), (("e", "b"), []), (A, [RECORD, RECORD])], 5.0)
-    assert [(batch.stream, batch.seq, len(batch.records)) for batch in stored(store)] == [
-        ("a", 0, 1), ("b", 0, 0), ("a", 1, 2),
-    ]  # fmt: skip
-    assert store.unsent(0, 3)[2][1].headers["count"] == 2
-    assert store.unsent(0, 3)[2][1].headers["seq"] == 1
+    def numbers(self, stream: str, exchange: str = "") -> list[int]:
+        return [b.seq for place, b in self.taken if b.stream == stream and place.endswith(exchange)]
 
 
-async def test_a_commit_that_fails_uses_up_no_number(store: Store, tmp_path: Path) -> None:
-    spool = Spool(store, Gate(), "h")
-    spool.drop(A, "unusable", 2)
-    store._db.execute("PRAGMA query_only = 1")
-    with pytest.raises(StoreError):
-        spool.put([(A, [RECORD])], 5.0)
-    store._db.execute("PRAGMA query_only = 0")
-    spool.put([(A, [RECORD])], 6.0)
-    assert [(batch.seq, batch.dropped) for batch in stored(store)] == [(0, {"unusable": 2})]
+@asynccontextmanager
+async def spooling(
+    path: Path, broker: Gate, *, most: int = MOST, clock: VirtualClock | None = None
+) -> AsyncIterator[Spool]:
+    with opened_log(path / "spool", most=most) as log:
+        spool = Spool(log, broker, "h", clock or VirtualClock())
+        sending = asyncio.create_task(spool.run())
+        try:
+            yield spool
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            spool.close()
 
 
-async def test_a_full_spool_drops_counts_and_says_so_once_there_is_room(store: Store) -> None:
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not holds():  # noqa: ASYNC110  what is waited for has no event of its own
+            await asyncio.sleep(0.001)
+
+
+def parcel(stream: tuple[str, str] = A, count: int = 1, *, waits: bool = False, keeps: Keeps = "metrics") -> Parcel:
+    return Parcel(stream, [RECORD] * count, count * len(RECORD), waits, keeps)
+
+
+def large(keeps: Keeps = "metrics", *, waits: bool = False) -> Parcel:
+    return Parcel(A, [msgspec.Raw(b'{"x":"%s"}' % (b"x" * 100_000))], 100_000, waits, keeps)
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    made = World(1)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def test_a_batch_is_sent_once_it_is_on_disk_with_its_number_in_the_headers(tmp_path: Path) -> None:
+    broker = Gate(away=True)
+    async with spooling(tmp_path, broker) as spool:
+        spool.put([parcel(A), parcel(B, 0), parcel(A, 2)])
+        await spool.synced()
+        assert spool.status()["unsent"] == 3
+        broker.away = False
+        await eventually(lambda: len(broker.taken) == 3)
+    assert [(b.stream, b.seq, len(b.records)) for _, b in broker.taken] == [("a", 0, 1), ("b", 0, 0), ("a", 1, 2)]
+    assert [place for place, _ in broker.taken] == ["exhaust.backlog"] * 3 or broker.taken[0][0] == "exhaust.telemetry"
+
+
+def test_what_is_put_while_a_group_is_written_is_one_group_together() -> None:
+    with world() as it:
+        for _ in range(5):
+            it.tail((1, 0))
+        assert len(it.scribe.work) == 1
+        it.work(1)
+        assert len(it.scribe.work) == 1
+        assert it.spool.status()["unsent"] == 2
+        it.work(1)
+        assert it.spool.status()["unsent"] == 10
+
+
+async def test_what_was_confirmed_is_not_sent_again_by_the_next_run(tmp_path: Path) -> None:
     broker = Gate()
-    spool = Spool(store, broker, "h", most=2000)
-    sending = asyncio.create_task(spool.run())
-    for _ in range(50):
-        spool.put([(A, [RECORD] * 3)], 5.0)
-    status = spool.status()
-    assert 2000 <= status["bytes"] < 2500
-    assert status["dropped"]["spool_full"] == (50 - status["unsent"]) * 3
-    broker.away = False
-    async with asyncio.timeout(5):
-        while store.backlog():  # noqa: ASYNC110  the store has no event of its own
-            await asyncio.sleep(0.01)
-    spool.put([(A, [RECORD])], 6.0)
-    await spool.drain(7.0)
-    sending.cancel()
-    assert [batch.seq for batch in broker.batches] == list(range(len(broker.batches)))
-    assert broker.batches[-1].dropped == {"spool_full": status["dropped"]["spool_full"]}
-    assert spool.status()["unsent"] == 0
+    async with spooling(tmp_path, broker) as spool:
+        for _ in range(5):
+            spool.put([parcel()])
+        await spool.drain()
+    async with spooling(tmp_path, broker) as spool:
+        assert spool.status()["unsent"] == 0
+        spool.put([parcel()])
+        await spool.drain()
+    assert broker.numbers("a") == [0, 1, 2, 3, 4, 0]
+    assert broker.taken[-1][1].epoch > broker.taken[0][1].epoch
 
 
-async def test_what_an_earlier_run_left_counts_towards_the_bound(store: Store) -> None:
-    Spool(store, Gate(), "h").put([(A, [RECORD] * 200)], 5.0)
-    spool = Spool(store, Gate(), "h", most=2000)
-    spool.recall()
-    spool.put([(A, [RECORD])], 6.0)
-    assert spool.status()["dropped"] == {"spool_full": 1}
+async def test_what_an_earlier_run_left_goes_to_the_backlog_and_fresh_batches_do_not_wait_for_it(
+    tmp_path: Path,
+) -> None:
+    async with spooling(tmp_path, Gate(away=True)) as spool:
+        spool.put([parcel() for _ in range(100)])
+        await spool.synced()
+    broker = Gate()
+    broker.holds = True
+    async with spooling(tmp_path, broker) as spool:
+        await eventually(lambda: len(broker.taken) == 8)
+        spool.put([parcel(B)])
+        await eventually(lambda: broker.numbers("b", "telemetry") == [0])
+        assert broker.numbers("a") == list(range(8)), "only a few are on their way at a time"
+        broker.holds = False
+        broker.answer()
+        await eventually(lambda: spool.status()["unsent"] == 0)
+    assert broker.numbers("a", "backlog") == list(range(100))
 
 
-async def test_a_stop_with_a_full_spool_still_says_what_was_dropped(store: Store) -> None:
-    spool = Spool(store, Gate(), "h", most=1)
-    sending = asyncio.create_task(spool.run())
-    for _ in range(2):
-        spool.put([(A, [RECORD])], 5.0)
-    async with asyncio.timeout(1):
-        await spool.drain(6.0)
-    sending.cancel()
-    assert [(batch.seq, batch.dropped) for batch in stored(store)] == [(0, {}), (1, {"spool_full": 1})]
+async def test_after_a_failure_one_batch_at_a_time_is_tried_and_then_all_goes_on(tmp_path: Path) -> None:
+    broker = Gate(away=True)
+    async with spooling(tmp_path, broker) as spool:
+        for _ in range(20):
+            spool.put([parcel()])
+        await eventually(lambda: "away" in spool.status()["last_error"])
+        broker.away = False
+        await eventually(lambda: spool.status()["unsent"] == 0)
+        assert spool.status()["last_error"] == ""
+        spool.put([parcel()])
+        await eventually(lambda: broker.numbers("a", "telemetry")[-1:] == [20])
+    assert sorted(broker.numbers("a")) == list(range(21))
+
+
+async def test_what_no_queue_wants_holds_up_only_its_own_address(tmp_path: Path) -> None:
+    broker = Gate()
+    broker.unknown = {"a"}
+    async with spooling(tmp_path, broker) as spool:
+        spool.put([parcel(A), parcel(B), parcel(A), parcel(B)])
+        await eventually(lambda: broker.numbers("b") == [0, 1])
+        assert "nobody" in spool.status()["last_error"]
+        assert spool.status()["unsent"] == 2
+        broker.unknown = set()
+        await eventually(lambda: spool.status()["unsent"] == 0)
+    assert broker.numbers("a") == [0, 1]
+
+
+async def test_a_fault_that_is_not_the_brokers_ends_it(tmp_path: Path) -> None:
+    broker = Gate()
+    broker.fault = TypeError("ours")
+    with opened_log(tmp_path / "spool", most=MOST) as log:
+        spool = Spool(log, broker, "h", VirtualClock())
+        spool.put([parcel()])
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.timeout(WITHIN):
+                await spool.run()
+        spool.close()
+    assert isinstance(caught.value.exceptions[0], TypeError)
+
+
+async def test_a_full_spool_drops_metrics_first_then_logs_then_audit(tmp_path: Path) -> None:
+    broker = Gate(away=True)
+    levels = []
+    async with spooling(tmp_path, broker) as spool:
+        classes: tuple[Keeps, ...] = ("metrics", "logs", "audit")
+        for number, keeps in enumerate(classes, 1):
+            while spool.status()["dropped"].get("spool_full", 0) < number:
+                spool.put([large(keeps)])
+                await spool.synced()
+            levels.append(spool._log.level)
+    assert [round(level, 1) for level in levels] == [0.8, 0.9, 1.0]
+    assert sum(path.stat().st_size for path in (tmp_path / "spool").glob("*.*")) <= MOST
+
+
+async def test_a_spool_that_was_full_says_what_it_dropped_once_there_is_room(tmp_path: Path) -> None:
+    broker = Gate(away=True)
+    async with spooling(tmp_path, broker, most=MOST) as spool:
+        while not spool.status()["dropped"]:
+            spool.put([large()])
+            await spool.synced()
+        spool.put([parcel(count=3)])
+        broker.away = False
+        await eventually(lambda: spool.status()["unsent"] == 0)
+        spool.put([parcel()])
+        await spool.drain()
+    assert broker.taken[-1][1].dropped == {"spool_full": 4}
+    assert broker.numbers("a") == list(range(len(broker.taken)))
+
+
+async def test_who_can_wait_waits_for_room_and_loses_nothing(tmp_path: Path) -> None:
+    broker = Gate(away=True)
+    async with spooling(tmp_path, broker) as spool:
+        while not spool.tight:
+            spool.put([large(waits=True)])
+            await spool.synced()
+        waiting = asyncio.create_task(spool.room("metrics", waits=True))
+        await spool.room("metrics", waits=False)
+        assert not waiting.done()
+        broker.away = False
+        async with asyncio.timeout(WITHIN):
+            await waiting
+        assert spool.status()["dropped"] == {}
+
+
+async def test_a_stop_says_what_was_dropped(tmp_path: Path) -> None:
+    broker = Gate()
+    async with spooling(tmp_path, broker) as spool:
+        spool.put([parcel()])
+        await spool.synced()
+        spool.drop(A, "unusable", 2)
+        async with asyncio.timeout(WITHIN):
+            await spool.drain()
+    assert [(b.seq, b.dropped) for _, b in broker.taken] == [(0, {}), (1, {"unusable": 2})]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_while_the_disk_refuses_sources_wait_or_lose_and_the_next_batch_says_so(error: int) -> None:
+    with world() as it:
+        it.meter(1)
+        it.work(9)
+        it.disk.failing = error
+        it.tail((2, 1))
+        it.meter(2)
+        it.work(9)
+        assert errno.errorcode[error] in it.spool.status()["last_error"]
+        it.meter(3)
+        it.turn(1.1)
+        it.work(9)
+        assert it.position.get("file", 0) == 0
+        it.disk.failing = 0
+        it.turn(1.1)
+        it.work(9)
+        assert (it.position["file"], it.spool.status()["last_error"]) == (3, "")
+        it.meter(1)
+        it.settle()
+        it.check()
+        told = [(batch.seq, batch.dropped) for batch in it.broker.got.values() if batch.stream == "m"]
+        assert told == [(0, {}), (1, {"disk_full": 5})]
+
+
+def test_a_write_that_fails_uses_up_no_number() -> None:
+    with world() as it:
+        it.tail((1, 0))
+        it.disk.failing = errno.EIO
+        it.work(3)
+        it.disk.failing = 0
+        it.turn(1.1)
+        it.settle()
+        assert [(batch.stream, batch.seq) for batch in it.broker.got.values()] == [("a", 0), ("b", 0)]
+
+
+def test_confirms_are_written_down_soon_even_where_nothing_else_is() -> None:
+    with world() as it:
+        it.tail((1, 0))
+        it.work(3)
+        it.broker.answer(0, "confirmed")
+        it.turn()
+        it.turn(0.3)
+        it.work(3)
+        it.disk.crash(it.random)  # what is seen is on disk, or it is not: either is a whole log
+        it._die()
+        it.open()
+        assert it.spool.status()["unsent"] <= 1
+        it.settle()
+        it.check()
+
+
+def test_what_is_too_old_is_given_up_and_counted_by_stream() -> None:
+    with world() as it:
+        for _ in range(30):
+            it.tail((1, 1))
+            it.meter(1)
+            it.work(4)
+        sealed = sum(one.batches for one in it.log.book.segments[:-1])
+        it.clock.advance(8 * 86_400)
+        it.turn(61.0)
+        it.work(40)
+        assert it.spool.status()["dropped"] == {"too_old": sealed}
+        assert it.spool.status()["unsent"] == 90 - sealed
+
+
+def test_a_position_is_removed_and_outlives_a_crash() -> None:
+    with world() as it:
+        it.tail((1, 1))
+        it.work(3)
+        it._put([], {"tail": {"file": 2, "other": {"inode": 5}}})
+        it.tail((0, 0))
+        it.work(3)
+        assert dict(it.position) == {"file": 2, "other": {"inode": 5}}
+        it.crash()
+        assert dict(it.position) == {"file": 2, "other": {"inode": 5}}
+        it._put([], {"tail": {"other": None}})
+        it.tail((0, 1))
+        it.work(3)
+        assert dict(it.position) == {"file": 3}
+
+
+def test_an_epoch_is_higher_than_the_last_and_than_the_clock_s_even_if_all_was_lost() -> None:
+    with world() as it:
+        first = it.spool.status()["epoch"]
+        assert first == int(it.clock.now() * 1000)
+        it.tail((1, 0))
+        it.work(3)
+        it.crash()
+        assert it.spool.status()["epoch"] == max(first + 1, int(it.clock.now() * 1000))
+        it.disk.names.clear()
+        it.crash()
+        assert it.spool.status()["epoch"] > first
+
+
+def test_it_is_stuck_where_nothing_is_confirmed_for_a_minute_though_the_broker_is_there() -> None:
+    with world() as it:
+        told: list[str] = []
+
+        def ask(seconds: float) -> str:
+            it.turn(seconds)
+            it._within(lambda: told.append(it.spool.stuck()))
+            return told[-1]
+
+        assert ask(100) == ""
+        it.tail((1, 0))
+        it.work(3)
+        assert ask(59) == ""
+        it.broker.connected = False
+        assert ask(10) == ""
+        it.broker.connected = True
+        assert ask(59) == ""
+        assert ask(2) == "nothing was confirmed for 61 s"
+        it.settle()
+        assert ask(100) == ""
+
+
+async def test_its_status_tells_how_much_waits_and_for_how_long(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with spooling(tmp_path, Gate(away=True), clock=clock) as spool:
+        spool.put([parcel(count=2), parcel(B)])
+        await spool.synced()
+        clock.advance(30)
+        status: dict[str, Any] = spool.status()
+    assert (status["unsent"], status["backlog"], status["oldest"]) == (2, 2, 30.0)
+    assert status["bytes"] > 300
+    assert {"dropped", "epoch", "last_error", "disk", "quarantined"} <= set(status)

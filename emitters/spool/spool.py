@@ -1,0 +1,217 @@
+"""Where records are safe before they are sent: in a log on disk, numbered, until the broker has confirmed them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from emitters.spool.backlog import Backlog
+from emitters.spool.book import Placed, Positions
+from emitters.spool.frames import Hole
+from emitters.spool.numbering import Numbers
+from emitters.spool.outdated import Outdated
+from emitters.spool.parcels import Parcel, Stream
+from emitters.spool.scribe import Scribe, Thread
+from emitters.spool.segments import Log
+from emitters.spool.sending import PATIENCE, Sender
+from emitters.spool.writing import Writer
+from exhaust.broker.interface import Broker, Publication
+from exhaust.clock import Clock
+from exhaust.plugins import Keeps
+
+log = logging.getLogger(__name__)
+
+SHARES: Mapping[Keeps, float] = {"metrics": 0.8, "logs": 0.9, "audit": 1.0}
+"""How full the log may be before records of a class wait, or are dropped."""
+OLDEST = 7 * 86_400.0
+STUCK_AFTER = 60.0
+_MANY_PENDING = 4 << 20
+_MOST_PENDING = 16 << 20
+_WAIT_AT_MOST = 1.0
+_DRAIN_WITHIN = 3.0
+_LOOK_FOR_OLD = 60.0
+
+
+class Spool:
+    """Batches of one host and epoch. What was `put` is on disk a sync later, and only then on its way.
+
+    Where space runs short, or the disk refuses, records wait or are dropped; the next batch of their stream says how
+    many. `idle` is set while everything is on disk and nothing fresh is without its confirm; `tight` while `room` may
+    have to be waited for.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        broker: Broker,
+        host: str,
+        clock: Clock,
+        *,
+        oldest: float = OLDEST,
+        scribe: Scribe | None = None,
+        patience: Sequence[float] = PATIENCE,
+    ) -> None:
+        self._log = log
+        self._broker = broker
+        self._clock = clock
+        self._numbers = Numbers()
+        scribe = scribe or Thread()
+        self._sender = Sender(broker, Backlog(log, scribe, self._lose), self._confirmed, self._look, patience=patience)
+        self._writer = Writer(log, scribe, host, self._numbers, self._stored, self._look)
+        self._outdated = Outdated(log, scribe, oldest)
+        log.book.epoch = max(log.book.epoch + 1, int(clock.now() * 1000))
+        self._waiting_since: float | None = None  # for a confirm, by the event loop's clock
+        self._eased = asyncio.Event()
+        self._failed = asyncio.Event()
+        self.tight = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        for emitter, stream, count in log.lost:
+            self.drop((emitter, stream), "garbled", count)
+
+    def put(self, parcels: Sequence[Parcel], moved: Positions | None = None) -> None:
+        """Take parcels for the next group; `moved` is where their sources are after all of them.
+
+        Raises StoreError where the sources' positions are longer than a segment has room for.
+        """
+        taken = [parcel for parcel in parcels if self._takes(parcel)]
+        now = self._clock.now()
+        for parcel in taken:
+            parcel.time = now
+        self._writer.put(taken, moved or {})
+        self._look()
+
+    def _takes(self, parcel: Parcel) -> bool:
+        if parcel.waits or not (why := self._refusal(parcel.keeps)):
+            return True
+        self.drop(parcel.stream, why, len(parcel.records))
+        return False
+
+    def _refusal(self, keeps: Keeps) -> str:
+        """Return why records of a class cannot be stored now; empty where they can."""
+        if self._writer.refused:
+            return "disk_full"
+        return "spool_full" if self._writer.size >= _MOST_PENDING or self._log.level >= SHARES[keeps] else ""
+
+    def drop(self, stream: Stream, reason: str, count: int) -> None:
+        """Count records that go no further; the stream's next batch tells of them."""
+        self._numbers.drop(stream, reason, count)
+
+    async def room(self, keeps: Keeps, *, waits: bool) -> None:
+        """Return when there is room for more; at the latest after a second for who cannot wait."""
+        if waits:
+            while self._writer.size >= _MANY_PENDING or self._refusal(keeps):
+                await self._easing()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_AT_MOST):
+                while self._writer.size >= _MANY_PENDING and not self._writer.refused:
+                    await self._easing()
+
+    async def synced(self) -> None:
+        """Return when all that was put is on disk."""
+        while self._writer.busy:
+            await self._easing()
+
+    async def _easing(self) -> None:
+        self._eased.clear()
+        await self._eased.wait()
+
+    def positions(self, use: str) -> Mapping[str, Any]:
+        """Return where the source of an emitter's use is, as far as it is on disk: it changes as that advances."""
+        return MappingProxyType(self._log.book.positions.setdefault(use, {}))
+
+    def batches(self, emitter: str) -> int:
+        """Return how many batches of an emitter were stored in this epoch."""
+        return self._numbers.batches(emitter)
+
+    async def run(self) -> None:
+        """Send until cancelled. Raises what is wrong with us rather than with the disk or the broker."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sender.run(), name="send")
+            group.create_task(self._give_up_old(), name="old")
+            await self._failed.wait()
+            if self._writer.fault is not None:
+                raise self._writer.fault
+
+    async def drain(self) -> None:
+        """Tell what was dropped, and wait a while for the confirms; what gets none is sent by the next run."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_WITHIN):
+                if not self._writer.refused:
+                    await self.synced()
+                    now = self._clock.now()
+                    self._writer.put([Parcel(stream, (), time=now) for stream in self._numbers.untold()], {})
+                    await self.synced()
+                await self._sender.landed()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._writer.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return what an operator wants to know of it; `oldest` is an age in seconds, None where nothing is unsent."""
+        told, oldest = self._log.status(), self._log.book.oldest
+        return {
+            **told,
+            "backlog": max(0, told["unsent"] - self._sender.flying),
+            "oldest": None if oldest is None else max(0.0, self._clock.now() - oldest),
+            "dropped": dict(self._numbers.lost),
+            "epoch": self._log.book.epoch,
+            "last_error": self._writer.refused or self._sender.last_error,
+        }
+
+    def stuck(self) -> str:
+        """Say that nothing was confirmed for a minute though the broker is there; empty where all is well."""
+        now = asyncio.get_running_loop().time()
+        if self._waiting_since is None or not self._broker.connected or getattr(self._broker, "blocked", False):
+            self._waiting_since = now if self._log.book.unsent else None
+            return ""
+        silent = now - self._waiting_since
+        return f"nothing was confirmed for {silent:.0f} s" if silent >= STUCK_AFTER else ""
+
+    def _stored(self, placed: Placed, publication: Publication) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = asyncio.get_running_loop().time()
+        self._sender.post(placed, publication)
+
+    def _confirmed(self, placed: Placed) -> None:
+        self._writer.recycle(self._log.confirm(placed))
+        self._writer.note()
+        self._waiting_since = asyncio.get_running_loop().time() if self._log.book.unsent else None
+        if self.tight:
+            self._look()
+
+    def _lose(self, start: int, hole: Hole) -> None:
+        """Give up a stretch of the log in which there is no batch any more."""
+        for emitter, stream, count in hole.lost:
+            self.drop((emitter, stream), "garbled", count)
+        self._writer.recycle(self._log.give_up(start, hole.end, max(1, len(hole.lost))))
+        self._writer.note()
+        self._look()
+
+    async def _give_up_old(self) -> None:
+        while True:
+            for start, segment in self._outdated.found(self._clock.now()):
+                with contextlib.suppress(OSError):
+                    for stream, count in (await self._outdated.count(segment)).items():
+                        self.drop(stream, "too_old", count)
+                log.warning("giving up what is too old", extra={"bytes": segment.end - segment.start})
+                self._sender.forget(start, segment.end)
+                self._writer.recycle(self._log.give_up(start, segment.end, segment.batches))
+                self._look()
+            await asyncio.sleep(_LOOK_FOR_OLD)
+
+    def _look(self) -> None:
+        """See how things are, and wake those who wait for something of the spool."""
+        writer = self._writer
+        self.tight = bool(writer.refused) or writer.size >= _MANY_PENDING or self._log.level >= SHARES["metrics"]
+        if writer.busy or self._sender.fresh:
+            self.idle.clear()
+        else:
+            self.idle.set()
+        if writer.fault is not None:
+            self._failed.set()
+        self._eased.set()
