@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from collector import emission, orders
+from collector import dead_letters, emission, orders
 from collector.access import Gate, Need, harden
 from collector.answers import answer
+from collector.dead_letters import DeadLetters
 from collector.definitions import DEFINED, Definitions
 from collector.emission import Emission
 from collector.explain import explain
@@ -50,6 +51,7 @@ class Api:
     definitions: Definitions
     orders: Orders
     emission: Emission
+    dead_letters: DeadLetters
     state: Path
     clock: Clock
     status: Callable[[], Mapping[str, Any]]
@@ -78,11 +80,14 @@ class Api:
         for kind in DEFINED:
             yield Route("GET", f"/api/v1/{kind}s", self._list_of_defined(kind))
             yield Route("GET", f"/api/v1/{kind}s/{{id}}", self._defined_of(kind))
+        yield Route("GET", "/api/v1/dead-letters", self._dead_letters)
+        yield Route("GET", "/api/v1/dead-letters/{id}", self.dead_letters.find)
         yield Route("GET", "/api/v1/explain/{id}", self._explain)
         yield Route("GET", _STREAM, self._stream)
         yield Route("POST", "/api/v1/workflows/{id}/trigger", self.orders.trigger, orders.TRIGGER)
         yield Route("POST", "/api/v1/halt", self.orders.halt, orders.HALT)
         yield Route("POST", "/api/v1/resume", self.orders.resume, orders.HALT)
+        yield Route("POST", "/api/v1/dead-letters/{id}/resend", self.dead_letters.resend, dead_letters.RESEND)
         yield Route("POST", "/api/v1/emit/{stream}", self.emission.emit, emission.NEED)
 
     async def _healthz(self, request: web.Request) -> web.Response:
@@ -122,19 +127,22 @@ class Api:
 
         async def listed(request: web.Request) -> web.Response:
             query = read_query(kind, fields, request.query.items())
-            return _listed(named_page(self.definitions.items(kind, self.model), query))
+            return _listed(named_page(self.definitions.items(kind, self.model, self.clock.now()), query))
 
         return listed
 
     def _defined_of(self, kind: str) -> Handler:
         async def found(request: web.Request) -> web.Response:
             name = request.match_info["id"]
-            for item in self.definitions.items(kind, self.model):
+            for item in self.definitions.items(kind, self.model, self.clock.now()):
                 if item["id"] == name:
                     return answer(item)
             raise _unknown(name)
 
         return found
+
+    async def _dead_letters(self, request: web.Request) -> web.Response:
+        return _listed(await self.dead_letters.page(request))
 
     async def _explain(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]

@@ -28,7 +28,7 @@ async def read_json(request: web.Request, type_: type[T]) -> T:
     _expect(request, _JSON)
     body = await request.read()
     try:
-        content = _decoded(body) if body.strip() else {}
+        content = decoded(body) if body.strip() else {}
         return msgspec.convert(content, type_)
     except (ValueError, msgspec.ValidationError) as exc:
         raise bad(str(exc)) from exc
@@ -56,7 +56,7 @@ async def read_records(request: web.Request, now: float) -> list[bytes]:
 def _record(line: bytes, now: float) -> bytes:
     if len(line) > LONGEST_LINE:
         raise ValueError(f"is of {len(line)} bytes, at most {LONGEST_LINE} are taken")
-    record = _decoded(line)
+    record = decoded(line)
     if not isinstance(record, dict):
         raise ValueError("is no JSON object")
     time = record.get("time")
@@ -76,7 +76,7 @@ def _expect(request: web.Request, types: frozenset[str]) -> None:
         raise Refusal(415, "Unsupported Media Type", "send UTF-8")
 
 
-def _decoded(body: bytes) -> Any:
+def decoded(body: bytes) -> Any:
     """Return what JSON says. Raises ValueError, also for what no reader after us could take."""
     try:
         content = msgspec.json.decode(body)

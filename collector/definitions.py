@@ -56,12 +56,12 @@ class Definitions:
     rules: Sequence[Defined[Any]] = ()
     workflows: Sequence[Defined[Any]] = ()
 
-    def items(self, kind: str, model: ReadModel) -> list[dict[str, Any]]:
+    def items(self, kind: str, model: ReadModel, now: float) -> list[dict[str, Any]]:
         """Return all of a kind as plain data, by name."""
         found: Iterable[msgspec.Struct]
         match kind:
             case "host":
-                found = self._hosts(model)
+                found = self._hosts(model, now)
             case "rule":
                 decided = model.tallies["decision"].counts
                 found = (RuleItem(*_about(rule), decided(rule.value.name)) for rule in self.rules)
@@ -70,12 +70,13 @@ class Definitions:
                 found = (WorkflowItem(*_about(flow), ran(flow.value.name)) for flow in self.workflows)
         return sorted(map(msgspec.to_builtins, found), key=lambda item: str(item["id"]))
 
-    def _hosts(self, model: ReadModel) -> Iterator[HostItem]:
+    def _hosts(self, model: ReadModel, now: float) -> Iterator[HostItem]:
         heard: dict[str, float] = {}
         streams: dict[str, set[tuple[str, str]]] = {}
-        for stream in model.ledger.streams():
-            heard[stream.host] = max(heard.get(stream.host, 0.0), stream.last_received)
-            streams.setdefault(stream.host, set()).add((stream.emitter, stream.stream))
+        for stream in model.telemetry.ledger.streams():
+            heard[stream.host] = max(heard.get(stream.host, 0.0), stream.last.last_received)
+            if model.telemetry.is_sent(stream, now):
+                streams.setdefault(stream.host, set()).add((stream.emitter, stream.stream))
         for name in self.hosts.keys() | heard.keys():
             sent = sorted(streams.get(name, ()))
             yield HostItem(

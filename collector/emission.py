@@ -9,6 +9,7 @@ from aiohttp import web
 
 from collector.access import Need
 from collector.answers import accepted
+from collector.arrival import CUSTOM
 from collector.body import read_records
 from collector.refusal import Refusal, bad
 from exhaust.clock import Clock
@@ -17,7 +18,6 @@ from exhaust.messages import Batch
 from exhaust.store import Store
 from exhaust.worker import Effect, Keep
 
-EMITTER = "custom"
 NEED = Need("emit", 1024 * 1024)
 MOST_RECORDS = 500
 MOST_BYTES = 256 * 1024
@@ -31,20 +31,25 @@ Put = Callable[[Iterable[Effect]], None]
 
 
 class Numbers(msgspec.Struct):
-    """The next sequence number of each stream in an epoch."""
+    """The next sequence number of each stream in an epoch, which is of one start."""
 
     epoch: int
     next: dict[str, int] = {}
 
 
 class Emission:
-    """Takes records into the outbox. Sequence numbers start at 0 in each epoch of the store, and leave no gap."""
+    """Takes records into the outbox. Sequence numbers start at 0 in each epoch, and leave no gap.
+
+    An epoch is a start, numbered by the milliseconds since 1970: where the store is lost, none comes again.
+    """
 
     def __init__(self, store: Store, put: Put, host: str, clock: Clock) -> None:
         self._store = store
         self._put = put
         self._host = host
         self._clock = clock
+        last = self._kept()
+        self._epoch = max(int(clock.now() * 1000), 0 if last is None else last.epoch + 1)
 
     async def emit(self, request: web.Request) -> web.Response:
         """Answer 202 once all records of a request are on disk; where one of them is wrong none is taken."""
@@ -68,9 +73,12 @@ class Emission:
             self._put([*batches, Keep(_KEY, numbers)])
 
     def _numbers(self) -> Numbers:
+        kept = self._kept()
+        return kept if kept is not None and kept.epoch == self._epoch else Numbers(self._epoch)
+
+    def _kept(self) -> Numbers | None:
         row = self._store.get(_KEY)
-        numbers = msgspec.json.decode(row, type=Numbers) if row is not None else Numbers(0)
-        return numbers if numbers.epoch == self._store.epoch else Numbers(self._store.epoch)
+        return None if row is None else msgspec.json.decode(row, type=Numbers)
 
     def _batches(self, stream: str, records: Sequence[bytes], first: int) -> Iterator[Batch]:
         now = self._clock.now()
@@ -80,9 +88,9 @@ class Emission:
                 id=new_id(now),
                 time=now,
                 host=self._host,
-                emitter=EMITTER,
+                emitter=CUSTOM,
                 stream=stream,
-                epoch=self._store.epoch,
+                epoch=self._epoch,
                 seq=seq,
                 records=cast("list[dict[str, object]]", raw),  # encoded already, as the codec passes them on
             )

@@ -1,175 +1,160 @@
-"""What has come of each stream: how much, what is missing, and what came twice.
+"""What has come of every stream of every host.
 
-Counts are kept with every transaction that changes them, not once in a while: the mark that a batch was seen is durable
-at once, so counts that lagged behind it would show gaps after a crash that never were.
+An account is written in the transaction that acknowledges its batch, not once in a while: a batch that the broker has
+forgotten and the ledger has not counted would be a gap that never was. A row is one epoch of one stream, so that a
+batch writes little however much is remembered.
 """
 
-import bisect
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import msgspec
 
-from exhaust.broker.interface import Delivery
-from exhaust.errors import MessageError
-from exhaust.routing import word
+from collector.account import Counts, Epoch, Name, Noted, Past, Stream, count, name_of
+from collector.arrival import Arrival
+from exhaust.received import Gap
 from exhaust.worker import Keep, Rows
 
 MOST_STREAMS = 20_000
-MOST_EPOCHS = 4
-MOST_GAPS = 1000
-_PREFIX = "ledger/"
+_PREFIX = "account/"
+_HORIZON = "horizon"
+_PAST = "past"
 
-Number = Annotated[int, msgspec.Meta(ge=0)]
-Word = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """A batch as its headers tell of it; `count` is of its records, `dropped` of those that its emitter gave up."""
-
-    host: Word
-    emitter: Word
-    stream: Word
-    epoch: Number
-    seq: Number
-    count: Number
-    dropped: Number
-    time: float
-
-
-def read_arrival(delivery: Delivery) -> Arrival:
-    """Return what the headers say. Raise MessageError where they are not a batch's, or not those of its key."""
-    try:
-        arrival = msgspec.convert({**delivery.headers, "time": delivery.time}, Arrival)
-    except msgspec.ValidationError as exc:
-        raise MessageError(f"the headers are not a batch's: {exc}") from exc
-    if delivery.key != f"{word(arrival.host)}.{arrival.emitter}.{arrival.stream}":
-        raise MessageError(f"misattributed: a batch of {arrival.host} came with the key {delivery.key}")
-    return arrival
-
-
-class Counts(msgspec.Struct):
-    """How many batches came once, came again and are awaited still; and the records in them."""
-
-    received: int = 0
-    duplicates: int = 0
-    missing: int = 0
-    records: int = 0
-    dropped: int = 0
-
-    def add(self, other: "Counts") -> None:
-        self.received += other.received
-        self.duplicates += other.duplicates
-        self.missing += other.missing
-        self.records += other.records
-        self.dropped += other.dropped
-
-
-class Epoch(msgspec.Struct):
-    """One life of an emitter's stream; `gaps` are first and last of the sequence numbers that did not come."""
-
-    epoch: int
-    highest: int = -1
-    counts: Counts = msgspec.field(default_factory=Counts)
-    gaps: list[tuple[int, int]] = []
-
-    def add(self, arrival: Arrival) -> None:
-        if not self._is_new(arrival.seq):
-            self.counts.duplicates += 1
-            return
-        self.counts.received += 1
-        self.counts.records += arrival.count
-        self.counts.dropped += arrival.dropped
-
-    def _is_new(self, seq: int) -> bool:
-        if seq <= self.highest:
-            return self._fill(seq)
-        if seq > self.highest + 1:
-            self.gaps.append((self.highest + 1, seq - 1))
-            self.counts.missing += seq - self.highest - 1
-            # A forgotten gap stays counted as missing; whatever fills it late is counted as a duplicate.
-            del self.gaps[:-MOST_GAPS]
-        self.highest = seq
-        return True
-
-    def _fill(self, seq: int) -> bool:
-        place = bisect.bisect_right(self.gaps, seq, key=lambda gap: gap[0]) - 1
-        if place < 0 or self.gaps[place][1] < seq:
-            return False
-        first, last = self.gaps[place]
-        rest = ((first, seq - 1), (seq + 1, last))
-        self.gaps[place : place + 1] = [gap for gap in rest if gap[0] <= gap[1]]
-        self.counts.missing -= 1
-        return True
-
-
-class Stream(msgspec.Struct):
-    """One stream of one emitter of one host: its newest epochs, and the sum of those before."""
-
-    host: str
-    emitter: str
-    stream: str
-    last_time: float = 0.0
-    last_received: float = 0.0
-    epochs: list[Epoch] = []
-    past: Counts = msgspec.field(default_factory=Counts)
-
-    def add(self, arrival: Arrival, received: float) -> None:
-        self.last_time = max(self.last_time, arrival.time)
-        self.last_received = received
-        self._epoch(arrival.epoch).add(arrival)
-        while len(self.epochs) > MOST_EPOCHS:
-            self.past.add(self.epochs.pop(0).counts)
-
-    def _epoch(self, number: int) -> Epoch:
-        place = bisect.bisect_left(self.epochs, number, key=lambda epoch: epoch.epoch)
-        if place == len(self.epochs) or self.epochs[place].epoch != number:
-            self.epochs.insert(place, Epoch(number))
-        return self.epochs[place]
-
-    def total(self) -> Counts:
-        total = Counts()
-        for counts in (self.past, *(epoch.counts for epoch in self.epochs)):
-            total.add(counts)
-        return total
+InFlight = Callable[[str, Gap], bool]
 
 
 class Ledger:
-    """All streams, the one that was heard of last at the end."""
+    """All streams, the one that was heard of last at the end.
+
+    Epochs are numbered by the milliseconds since 1970 at which they began. Up to the `horizon` one may have begun
+    before the ledger did: what came before the first that it saw of it is not missing.
+    """
 
     def __init__(self) -> None:
-        self._streams: dict[str, Stream] = {}
-        self.lag = 0.0
+        self._streams: dict[Name, Stream] = {}
+        self._horizon = -1
+        self.counts: Counter[str] = Counter()
 
     def recall(self, rows: Rows) -> None:
-        found = [(key, msgspec.json.decode(row, type=Stream)) for key, row in rows(_PREFIX)]
-        self._streams = dict(sorted(found, key=lambda pair: pair[1].last_received))
+        found: dict[Name, Stream] = {}
+        for key, row in rows(_PREFIX):
+            name, part = name_of(key)
+            stream = found.setdefault(name, Stream(name))
+            if part == _PAST:
+                stream.past = msgspec.json.decode(row, type=Past)
+            else:
+                stream.epochs.append(msgspec.json.decode(row, type=Epoch))
+        for stream in found.values():
+            stream.epochs.sort(key=lambda epoch: epoch.epoch)
+        self._streams = dict(sorted(found.items(), key=lambda pair: pair[1].last.last_received))
+        self._horizon = max((msgspec.json.decode(row, type=int) for _, row in rows(_HORIZON)), default=-1)
 
-    def add(self, arrival: Arrival, received: float) -> Iterator[Keep]:
-        """Count it. Sequence numbers start at 0 in every epoch."""
-        key = f"{_PREFIX}{arrival.host}\x1f{arrival.emitter}\x1f{arrival.stream}"
-        stream = self._streams.pop(key, None) or Stream(arrival.host, arrival.emitter, arrival.stream)
-        stream.add(arrival, received)
-        self._streams[key] = stream
-        self.lag = max(0.0, received - arrival.time)
-        yield Keep(key, stream)
-        if len(self._streams) > MOST_STREAMS:
-            silent = next(iter(self._streams))
-            del self._streams[silent]
-            yield Keep(silent, None)
+    def begin(self, now: float) -> Iterator[Keep]:
+        """Begin to account for streams, unless it has begun before."""
+        if self._horizon < 0:
+            yield from self._raise_horizon(int(now * 1000))
 
-    def table(self) -> list[dict[str, Any]]:
-        """Return the sums per host and emitter, with the time of the newest batch, in order."""
-        sums: dict[tuple[str, str], tuple[Counts, float]] = {}
-        for stream in self._streams.values():
-            counts, last = sums.get((stream.host, stream.emitter), (Counts(), 0.0))
-            counts.add(stream.total())
-            sums[stream.host, stream.emitter] = counts, max(last, stream.last_time)
-        return [
-            {"host": host, "emitter": emitter, **msgspec.to_builtins(counts), "last": last}
-            for (host, emitter), (counts, last) in sorted(sums.items())
-        ]
+    def add(self, arrival: Arrival, reading: float, received: float) -> Generator[Keep, None, Noted]:
+        """Count a batch and return what it was."""
+        name = (arrival.host, arrival.emitter, arrival.stream)
+        stream = self._streams.pop(name, None) or Stream(name)
+        self._streams[name] = stream
+        noted = stream.add(arrival, reading, received, self._horizon)
+        self.counts["delivered" if noted.new else "duplicate"] += 1
+        epoch = stream.epoch(arrival.epoch)
+        if epoch is not None:
+            yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
+        if noted.forgotten or epoch is None:
+            yield Keep(f"{stream.key}/{_PAST}", stream.past)
+        for old in noted.forgotten:
+            yield Keep(f"{stream.key}/{old.epoch}", None)
+        return noted
+
+    def bury(self, letter: Arrival) -> Iterator[Keep]:
+        """Count a dead letter of an epoch that is remembered; of others its number tells nothing yet."""
+        stream, epoch = self._epoch(letter)
+        if stream is not None and epoch is not None and epoch.bury(letter):
+            self.counts["dead"] += 1
+            yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
+
+    def redeem(self, letter: Arrival) -> Iterator[Keep]:
+        """Count a dead letter that was sent again and taken as what it was before."""
+        stream, epoch = self._epoch(letter)
+        if stream is not None and epoch is not None and epoch.redeem(letter):
+            yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
+
+    def _epoch(self, letter: Arrival) -> tuple[Stream | None, Epoch | None]:
+        stream = self._streams.get((letter.host, letter.emitter, letter.stream))
+        return stream, None if stream is None else stream.epoch(letter.epoch)
+
+    def drop(self, stream: Stream, now: float) -> Iterator[Keep]:
+        """Forget a stream. Should it come back, nobody knows what was missed of its epochs so far."""
+        del self._streams[stream.name]
+        for epoch in stream.epochs:
+            yield Keep(f"{stream.key}/{epoch.epoch}", None)
+        yield Keep(f"{stream.key}/{_PAST}", None)
+        if stream.newest > self._horizon:
+            # A source whose clock is far ahead must not hide what is missing of all others for ever.
+            yield from self._raise_horizon(min(stream.newest, int(now * 1000)))
+
+    def _raise_horizon(self, horizon: int) -> Iterator[Keep]:
+        self._horizon = max(self._horizon, horizon)
+        yield Keep(_HORIZON, self._horizon)
+
+    @property
+    def surplus(self) -> Stream | None:
+        """The stream that was silent longest, where there are too many."""
+        return next(iter(self._streams.values())) if len(self._streams) > MOST_STREAMS else None
+
+    def get(self, name: Name) -> Stream | None:
+        return self._streams.get(name)
 
     def streams(self) -> list[Stream]:
         """Return every stream with its epochs."""
         return list(self._streams.values())
+
+    def table(self, in_flight: InFlight) -> list[dict[str, Any]]:
+        """Return the sums per host and emitter, in order; `in_flight` tells which gaps of a host may yet close.
+
+        `last` is the time of the newest batch, by its source's clock; `last_heard` when the last one came, by ours.
+        """
+        sums: dict[tuple[str, str], _Sum] = {}
+        for stream in self._streams.values():
+            one = sums.setdefault((stream.host, stream.emitter), _Sum())
+            one.add(stream, in_flight)
+        return [{"host": host, "emitter": emitter, **one.told()} for (host, emitter), one in sorted(sums.items())]
+
+
+class _Sum:
+    """The streams of one emitter together."""
+
+    def __init__(self) -> None:
+        self._counts = Counts()
+        self._in_flight = self._missing = 0
+        self._last = self._last_heard = 0.0
+
+    def add(self, stream: Stream, in_flight: InFlight) -> None:
+        self._counts.add(stream.total())
+        for gap in stream.gaps():
+            if in_flight(stream.host, gap):
+                self._in_flight += count((gap,))
+            else:
+                self._missing += count((gap,))
+        self._last = max(self._last, *(epoch.last_time for epoch in stream.epochs))
+        self._last_heard = max(self._last_heard, stream.last.last_received)
+
+    def told(self) -> dict[str, Any]:
+        counts = self._counts
+        return {
+            "received": counts.received,
+            "duplicates": counts.duplicates,
+            "dead": counts.dead,
+            "in_flight": self._in_flight,
+            "missing": counts.missing + self._missing,
+            "records": counts.records,
+            "dropped": sum(counts.dropped.values()),
+            "reasons": {reason: dropped for reason, dropped in sorted(counts.dropped.items()) if dropped},
+            "last": self._last,
+            "last_heard": self._last_heard,
+        }

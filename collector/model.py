@@ -6,7 +6,6 @@ are, for each, its item under that key, its messages under `history/<subject>/<m
 """
 
 import heapq
-import math
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +13,13 @@ from typing import Any, cast
 
 import msgspec
 
+from collector.arrival import ID, Arrival
 from collector.items import ITEMS, Item, decision_item, execution_item, fact_item, order_item
-from collector.ledger import Arrival, Ledger
+from collector.letters import Letter, Letters, read_letter
 from collector.shelf import MOST, Place, Shelf
 from collector.tally import Tally
+from collector.telemetry import Telemetry
+from exhaust.broker.interface import Delivery
 from exhaust.errors import MessageError
 from exhaust.halts import Halts
 from exhaust.ids import execution_of
@@ -31,8 +33,7 @@ MOST_MESSAGES = 1000
 _OVER_AT_ONCE = frozenset(("decision", "order"))
 # More subjects than one transaction of a worker touches, those that it drops included: what is not yet on disk is here.
 _RECENT = 640
-_ID = re.compile(r"[\w.:+-]{1,128}", re.ASCII)
-_CAUSE = re.compile(r"[\w.:+-]{1,128}(#[0-9]{1,9})?", re.ASCII)
+_CAUSE = re.compile(f"{ID.pattern}(#[0-9]{{1,9}})?", re.ASCII)
 
 
 class _Row(msgspec.Struct):
@@ -53,13 +54,15 @@ class _Row(msgspec.Struct):
 
 
 class ReadModel:
-    """Decides what of the past is kept; `most` is how many of each kind that are over, and how many that are not."""
+    """Decides what of the past is kept; `most` is how many of each kind that are over, and how many that are not.
 
-    due = math.inf
+    Dead letters are kept beside it, and the ledger is a part of it. `host` is the collector's own.
+    """
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, *, host: str = "") -> None:
         self._most = most
-        self.ledger = Ledger()
+        self.letters = Letters()
+        self.telemetry = Telemetry(host, self.letters)
         self.shelves: Mapping[str, Shelf] = {}
         self.tallies: Mapping[str, Tally] = {}
         self._halts = Halts()
@@ -78,7 +81,8 @@ class ReadModel:
     def recall(self, rows: Rows) -> None:
         self._forget()
         self._rows = rows
-        self.ledger.recall(rows)
+        self.letters.recall(rows)
+        self.telemetry.recall(rows)
         read = msgspec.json.Decoder(_Row).decode
         for kind, shelf in self.shelves.items():
             for _, value in rows(f"{kind}/"):
@@ -91,22 +95,29 @@ class ReadModel:
         self._halts.recall(rows)
         self._ordered = max((Codec.decode(row).time for _, row in rows("halt/")), default=0.0)
 
+    @property
+    def due(self) -> float:
+        return self.telemetry.due
+
     def resume(self, now: float) -> Iterable[Effect]:
-        return ()
+        return self.telemetry.resume(now)
 
     def tick(self, now: float) -> Iterable[Effect]:
-        return ()
+        return self.telemetry.tick(now)
 
     def status(self) -> dict[str, Any]:
-        return {"lag": round(self.ledger.lag, 3)}
+        return {**self.telemetry.status(), "dead_letters": len(self.letters)}
 
     def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
         return ()
 
     def handle(self, message: Any, received: float) -> Iterable[Effect]:
+        self.telemetry.hear(received)
         match message:
             case Arrival():
-                return self.ledger.add(message, received)
+                return self.telemetry.take(message, received)
+            case Delivery():
+                return self._bury(message, received)
             case Fact() | Decision() | ExecutionEvent():
                 _check(message)
                 return self._take(message)
@@ -133,6 +144,22 @@ class ReadModel:
         rank = {severity: number for number, severity in enumerate(("critical", "error", "warning", "info"))}
         tally = self.tallies["fact"]
         return heapq.nsmallest(most, self.shelves["fact"].under_way(), key=lambda name: rank[tally.what(name)])
+
+    def _bury(self, delivery: Delivery, received: float) -> Iterator[Effect]:
+        """Keep a dead letter, whatever it is: there is nowhere else for it to go."""
+        letter = read_letter(delivery, received)
+        yield from self.letters.add(letter, delivery.body)
+        if letter.batch is not None:
+            yield from self.telemetry.bury(letter.batch, received)
+
+    def redeem(self, letter: Letter) -> Iterator[Effect]:
+        """A letter was sent again and taken; it stays where it has come back since."""
+        if not self.letters.lies(letter):
+            return
+        yield from self.letters.remove(letter.id)
+        batch = letter.batch
+        if batch is not None and not self.letters.holds(batch):
+            yield from self.telemetry.redeem(batch)
 
     def _take(self, message: Told) -> Iterator[Effect]:
         kind, name = self._subject(message)
@@ -222,7 +249,7 @@ def _check(message: Told) -> None:
         case ExecutionEvent():
             ids += (message.execution, message.cause)
     for one in ids:
-        if one is not None and not _ID.fullmatch(one):
+        if one is not None and not ID.fullmatch(one):
             raise MessageError(f"'{one[:80]}' is no id")
     for cause in message.causes:
         if not _CAUSE.fullmatch(cause):

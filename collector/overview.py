@@ -33,7 +33,8 @@ async def overview(
         "halt": any(halt["target"] is None for halt in halts),
         "halts": halts,
         "components": await components(state / "run", own),
-        "ledger": model.ledger.table(),
+        "ledger": model.telemetry.table(now),
+        "dead_letters": len(model.letters),
         "open_facts": len(model.shelves["fact"].under_way()),
         "worst_facts": [_part(item, _FACT) for item in _items(store, "fact", model.worst(_MOST_FACTS))],
         "running_executions": [

@@ -9,20 +9,24 @@ from typing import Any
 from aiohttp import web, web_response
 
 from collector.api import Api
+from collector.arrival import Arrival, read_arrival
+from collector.dead_letters import DeadLetters
 from collector.definitions import Definitions
 from collector.door import Door
 from collector.emission import Emission
 from collector.feed import Feed
-from collector.ledger import Arrival, read_arrival
 from collector.model import ReadModel
 from collector.orders import Orders
 from collector.people import People, make_token
+from exhaust.broker.handling import DEAD
 from exhaust.broker.interface import Delivery
 from exhaust.lifecycle.leading import leading
 from exhaust.lifecycle.service import Station
 from exhaust.messages import AnyMessage
 from exhaust.people import Person
+from exhaust.resending import RESENT, original
 from exhaust.routing import BACKLOG, QUEUES, TELEMETRY
+from exhaust.signing import Verifier
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Worker
@@ -50,7 +54,8 @@ class Collector:
         self._address = address
         self._people = People(station.state / "token", people)
         self._definitions = definitions
-        self._model = ReadModel()
+        self._model = ReadModel(host=station.host)
+        self._verifier: Verifier | None = None
         self._feed = Feed()
         self._door = Door()
         self._worker: Worker | None = None
@@ -71,7 +76,6 @@ class Collector:
             "state": "leading",
             **self._worker.status(),
             **({"state": "not_ready", "last_error": self._deaf} if self._deaf else {}),
-            "lag": round(self._model.ledger.lag, 3),
             "broker": {"connected": broker.connected, "last_error": getattr(broker, "last_error", None)},
             "people": self._people.faults(),
             "refused_connections": self._door.refused,
@@ -83,6 +87,7 @@ class Collector:
     async def run(self, until: asyncio.Event) -> None:
         station = self._station
         make_token(station.state / "token")
+        self._verifier = Verifier({RESENT: station.keys.public(self.name)})
         async with leading(station.state / "collector.db", until) as store:
             if store is None:
                 return
@@ -105,12 +110,15 @@ class Collector:
             finally:
                 self._worker = None
 
-    def _unpack(self, delivery: Delivery) -> Arrival | AnyMessage:
-        if delivery.exchange in (TELEMETRY, BACKLOG):
-            arrival = read_arrival(delivery)
-            self._feed.show(delivery, arrival.host, f"{arrival.emitter}.{arrival.stream}")
+    def _unpack(self, delivery: Delivery) -> Arrival | Delivery | AnyMessage:
+        if delivery.queue == DEAD:
+            return delivery
+        first = original(delivery, self._verifier)
+        if first.exchange in (TELEMETRY, BACKLOG):
+            arrival = read_arrival(first, resent=not delivery.exchange)
+            self._feed.show(first, arrival.host, f"{arrival.emitter}.{arrival.stream}")
             return arrival
-        message = unpack(delivery)
+        message = unpack(first)
         self._feed.publish(message)
         return message
 
@@ -123,6 +131,7 @@ class Collector:
             definitions=definitions,
             orders=Orders(model, store, feed, definitions, station.clock, worker.put),
             emission=Emission(store, worker.put, station.host, station.clock),
+            dead_letters=DeadLetters(model, store, station.broker, station.keys.signer(self.name), worker.put),
             state=station.state,
             clock=station.clock,
             status=self.status,

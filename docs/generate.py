@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from exhaust.ledger import LEDGER, BuiltIn
 from exhaust.main import CATALOGUE
 from exhaust.messages import AnyMessage, Codec, Message, kind_of
 from exhaust.plugins import Emitter
@@ -18,6 +20,7 @@ from exhaust.signing import SIGNED
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "messages"
+_WIDTH = 120
 
 _MESSAGES = """# Messages
 
@@ -120,7 +123,61 @@ def _described(field: tuple[str, str]) -> tuple[str, tuple[str, str]]:
     return field[0], (kind, text)
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"reference/messages.md": messages, "reference/emitters.md": emitters}
+_FACTS = """# Facts of the ledger
+
+<!-- made by `make docs` from exhaust/ledger.py: do not edit -->
+
+The collector counts every batch of every emitter, and asserts by itself what it finds: no analyzer is needed for these
+facts, and rules answer them as any other. Their `value` is a number, their `detector` is `ledger`; while open they are
+asserted again every 30 seconds, as long as the broker is there to hear it.
+
+Silence is judged only over time in which the collector's own probes came back: while the broker is away, and when the
+collector has just started, nobody is silent, and nothing is asserted. Nor is anybody where the collector's own clock is
+set; as long as that is wrong, `clock.skew` says so of every host, and closes once it is right again.
+
+`exhaust status` shows what the ledger has counted for each host and emitter:
+
+| column | `--json` | what it counts |
+|---|---|---|
+| batches | `received` | batches that were delivered |
+| records | `records` | the records in them |
+| twice | `duplicates` | batches that came again; nobody counts their records twice |
+| dropped | `dropped`, by `reasons` | records that their emitter gave up, as it says itself |
+| dead | `dead` | batches that lie among the dead letters: `exhaust dead-letters` lists them |
+| flying | `in_flight` | batches that may yet come: missed for less than 60 seconds, or their host sends its backlog |
+| missing | `missing` | batches that did not come |
+| heard | `last_heard` | when the last batch came |
+
+Every number of a stream is in exactly one of `received`, `dead`, `in_flight` and `missing`. The newest 8 epochs of a
+stream, an epoch being one run of its emitters, are remembered number by number, those before as sums. Of epochs that
+began before the collector was first started, only what follows the first batch that came is accounted for.
+"""
+
+
+def facts() -> str:
+    """Return docs/reference/facts.md."""
+    return _FACTS + "".join(f"\n{_builtin(name, fact)}" for name, fact in LEDGER.items())
+
+
+def _builtin(name: str, fact: BuiltIn) -> str:
+    labels = "; ".join(f"`cause.labels.{label}`, {text}" for label, text in fact.labels.items()) or "none"
+    rows = {
+        "`cause.host`": fact.host,
+        "labels": labels,
+        "`cause.value`": fact.value,
+        "severity": f"`{fact.severity}`",
+        "opens": fact.opens,
+        "closes": fact.closes,
+    }
+    lines = [f"## {name}", "", *textwrap.wrap(fact.text, _WIDTH), "", "| | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {key} | {text} |" for key, text in rows.items()), ""])
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "reference/messages.md": messages,
+    "reference/emitters.md": emitters,
+    "reference/facts.md": facts,
+}
 
 
 def main() -> None:

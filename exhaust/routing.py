@@ -1,5 +1,6 @@
 """Where each message goes and who reads it: the exchanges, their keys, and every component's queues."""
 
+from exhaust.broker.handling import DEAD, DEAD_QUEUE
 from exhaust.broker.interface import Binding, Queue
 from exhaust.messages import (
     TERMINAL,
@@ -25,7 +26,6 @@ COMMANDS = "exhaust.commands"
 RESULTS = "exhaust.results"
 JOURNAL = "exhaust.journal"
 CONTROL = "exhaust.control"
-DEAD = "exhaust.dead"
 EXCHANGES = (TELEMETRY, BACKLOG, KNOWLEDGE, ACTIVATIONS, COMMANDS, RESULTS, JOURNAL, CONTROL, DEAD)
 
 _ESCAPES = str.maketrans({"%": "%25", ".": "%2E", "*": "%2A", "#": "%23"})
@@ -102,6 +102,7 @@ QUEUES: dict[str, tuple[Queue, ...]] = {
         _queue("collector", BACKLOG, "#", keep=_MOST_UNCOUNTED),
         _queue("collector", KNOWLEDGE, "fact.#", "prediction.#"),
         _queue("collector", JOURNAL, "#"),
+        DEAD_QUEUE,
     ),
     "analyzers": (
         _queue("analyzers", TELEMETRY, "#"),

@@ -1,7 +1,8 @@
 """The broker inside one process: no server, nothing durable, the same behaviour.
 
-A publication is confirmed only when every bound queue's consumer has acknowledged it (or it is dead), so that whoever
-published it keeps it until then: spools and outboxes stay the only durable places.
+A publication is confirmed only when every bound queue's consumer has acknowledged it, so that whoever published it
+keeps it until then: spools and outboxes stay the only durable places. What is dead counts as acknowledged, but where
+somebody reads the dead letters, only once they have.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Self
 
 from exhaust.broker.handling import (
     DEAD,
+    DEAD_QUEUE,
     MOST_DEAD,
     dead_letter,
     fail,
@@ -82,6 +84,7 @@ class _Queue:
         self.declared = declared
         self.ready: deque[_Message] = deque()
         self.line: list[_Consumer] = []
+        self.read = False
 
     def wake(self) -> None:
         if self.line and self.ready:
@@ -109,6 +112,7 @@ class _Consumer:
         self._waiting: asyncio.Future[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"consume {queue.declared.name}")
         queue.line.append(self)
+        queue.read = True
         queue.wake()
 
     def wake(self) -> None:
@@ -187,7 +191,7 @@ class Embedded:
     def __init__(self) -> None:
         self._open = False
         self._exchanges: set[str] = {DEAD}
-        self._queues: dict[str, _Queue] = {DEAD: _Queue(Queue(DEAD, (), leader=False))}
+        self._queues: dict[str, _Queue] = {DEAD: _Queue(DEAD_QUEUE)}
         self._routes: dict[tuple[str, str], tuple[_Queue, ...]] = {}
         self._consumers: set[_Consumer] = set()
         self._outstanding: set[asyncio.Future[None]] = set()
@@ -253,14 +257,15 @@ class Embedded:
         return future
 
     def _route(self, exchange: str, key: str) -> tuple[_Queue, ...]:
+        if not exchange:  # the exchange without a name writes into the queue that the key names
+            return (self._queues[key],) if key in self._queues else ()
         found = self._routes.get((exchange, key))
         if found is None:
             words = words_of(key)
             found = tuple(
                 queue
                 for queue in self._queues.values()
-                if (exchange == DEAD == queue.declared.name)
-                or any(
+                if any(
                     binding.exchange == exchange and matches(words_of(binding.pattern), words)
                     for binding in queue.declared.bindings
                 )
@@ -273,11 +278,11 @@ class Embedded:
     def _put(self, queue: _Queue, publication: Publication, receipt: _Receipt | None) -> None:
         if queue.declared.name == DEAD:
             # The end of the road: kept as long as there is room, whether or not anybody looks at it.
-            if receipt is not None:
+            if receipt is not None and not queue.read:
                 receipt.sign()
                 receipt = None
             if len(queue.ready) >= MOST_DEAD:
-                queue.ready.popleft()
+                queue.ready.popleft().sign()
         elif queue.declared.most is not None and len(queue.ready) >= queue.declared.most:
             if receipt is not None:
                 receipt.fail(BrokerError(f"refused: queue {queue.declared.name!r} is full"))
@@ -299,17 +304,17 @@ class Embedded:
             self.bury(message, _delivery(message, queue.declared.name), "expired")
 
     def bury(self, message: _Message, delivery: Delivery, reason: str) -> None:
-        """Move it to the dead letters, or to where its queue sends what expires: there its receipt goes along."""
+        """Move it to the dead letters, or to where its queue sends what expires; its receipt goes along."""
         queue = self._queues[delivery.queue].declared
         dead = dead_letter(delivery, reason)
         if reason == "expired" and queue.expires_to is not None:
             exchange, key = queue.expires_to
             targets = self._route(exchange, key)
             dead = replace(dead, exchange=exchange, key=key)
-            if message.receipt is not None:
-                message.receipt.left += len(targets)
         else:
             targets = (self._queues[DEAD],)
+        if message.receipt is not None:
+            message.receipt.left += len(targets)
         for target in targets:
-            self._put(target, dead, message.receipt if target.declared.name != DEAD else None)
+            self._put(target, dead, message.receipt)
         message.sign()

@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from exhaust.broker.interface import REDELIVER, Delivery, Disposition, Handler, Publication
+from exhaust.broker.interface import REDELIVER, Binding, Delivery, Disposition, Handler, Publication, Queue
 from exhaust.errors import BrokerError
 
 DEAD = "exhaust.dead"
-# Dead letters wait for a person: the oldest go first when nobody comes.
+# Dead letters wait for the collector: the oldest go first when it does not come.
 MOST_DEAD = 100_000
+# Classic, since a quorum queue counts every look at a dead letter as a failed delivery and drops it in the end.
+DEAD_QUEUE = Queue(DEAD, (Binding(DEAD, "#"),), leader=False, most=MOST_DEAD)
 _LONGEST_REASON = 2_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 

@@ -8,7 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One message on its way out. `expires` is seconds that it may wait in a queue before it is dead-lettered."""
+    """One message on its way out. `expires` is seconds that it may wait in a queue before it is dead-lettered.
+
+    Of those about one `subject` that are yet to be sent only the newest matters.
+    """
 
     exchange: str
     key: str
@@ -18,6 +21,7 @@ class Publication:
     time: float
     headers: Mapping[str, str | int] = field(default_factory=dict)
     expires: float | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

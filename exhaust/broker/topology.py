@@ -6,12 +6,9 @@ from typing import Any
 import aio_pika
 import aiormq.exceptions
 
-from exhaust.broker.handling import DEAD, MOST_DEAD
-from exhaust.broker.interface import Binding, Queue
+from exhaust.broker.handling import DEAD, DEAD_QUEUE, MOST_DEAD
+from exhaust.broker.interface import Queue
 from exhaust.errors import BrokerError
-
-# Classic, since a quorum queue counts every look at a dead letter as a failed delivery and drops it in the end.
-DEAD_QUEUE = Queue(DEAD, (Binding(DEAD, "#"),), leader=False, most=MOST_DEAD)
 
 
 def arguments(queue: Queue) -> dict[str, Any]:

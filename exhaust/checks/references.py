@@ -9,9 +9,9 @@ from exhaust.documents.nodes import Fault, Node, Scalar, child
 from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions.errors import suggestion
+from exhaust.ledger import LEDGER
 from exhaust.sections import Entry, Sections, text_of
 
-LEDGER = ("emitter.silent", "host.silent", "telemetry.gap", "telemetry.lag", "clock.skew")
 GLOB = frozenset("*?[")
 _DEFINED: Mapping[str, str] = {
     "workflows": "no workflow is called",

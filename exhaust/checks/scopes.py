@@ -13,8 +13,9 @@ from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions import Shape, check_condition, check_types, result_type
 from exhaust.expressions.errors import suggestion
-from exhaust.expressions.shape import STRING, object_of
+from exhaust.expressions.shape import NUMBER, STRING, object_of
 from exhaust.expressions.tree import Index, Literal, Name, Node, Presence, Select, walk
+from exhaust.ledger import LEDGER
 from exhaust.sections import Entry, Sections, text_of
 
 Variables = Mapping[str, Shape]
@@ -31,13 +32,15 @@ class Scopes:
         self._streams = streams
         self._lists: Variables = {} if "lists" in sections.unread else {"lists": shapes.lists_shape(sections.lists)}
         self._known: dict[tuple[int, bool], Variables] = {}
-        self._labels: dict[str, set[str] | None] = {}
+        self._labels: dict[str, set[str] | None] = {name: set(fact.labels) for name, fact in LEDGER.items()}
+        self._made: set[str] = set()
         for entry in sections["analyzers"]:
             record = streams.record(text_of(entry.node, "on"))
             self._note_labels(text_of(entry.node, "fact", "prediction"), _labels(entry, record))
         self._all_labels = "analyzers" not in sections.unread
 
     def _note_labels(self, fact: str, labels: set[str] | None) -> None:
+        self._made.add(fact)
         known = self._labels.get(fact, set())
         self._labels[fact] = None if known is None or labels is None else known | labels
 
@@ -74,15 +77,22 @@ class Scopes:
         return {**shapes.WORKFLOW, **_inputs(entry), **tasks}
 
     def _cause(self, entry: Entry) -> Shape:
-        """A fact has the labels that its analyzers give it: any of them, where several facts may be the cause."""
+        """A fact has the labels that its analyzers give it: any of them, where several facts may be the cause.
+
+        The value of one that the ledger makes is a number.
+        """
         labels: set[str] = set()
-        for name in names_under(entry.node, "on"):
+        names = names_under(entry.node, "on")
+        for name in names:
             known = self._labels.get(name)
             if known is None or not self._all_labels:
                 return shapes.CAUSE
             labels |= known
         fields = dict(shapes.CAUSE.fields or {})
-        return replace(shapes.CAUSE, fields={**fields, "labels": object_of(dict.fromkeys(sorted(labels), STRING))})
+        fields["labels"] = object_of(dict.fromkeys(sorted(labels), STRING))
+        if names and set(names) <= LEDGER.keys() - self._made:
+            fields["value"] = NUMBER
+        return replace(shapes.CAUSE, fields=fields)
 
     def result(self, section: str, entry: Entry, placed: Placed) -> Shape:
         """Return what an expression yields."""

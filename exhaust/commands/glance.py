@@ -1,11 +1,19 @@
 """The status of a system at a glance, as lines for a terminal: pure, plain data in."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
-from exhaust.commands.rendering import WIDTH, amount, fit, row, span, when
+from exhaust.commands.rendering import WIDTH, amount, fit, row, span, when, wrapped
 
 Item = Mapping[str, Any]
+# Columns of the ledger: batches that were delivered, the records in them, batches that came twice; records that were
+# dropped; batches that lie among the dead letters, that may yet come, that are missing.
+_COUNTS = {
+    "batches": "received", "records": "records", "twice": "duplicates", "dropped": "dropped", "dead": "dead",
+    "flying": "in_flight", "missing": "missing",
+}  # fmt: skip
+_OF_HOSTS = frozenset(("host.silent", "clock.skew"))
 
 
 def status_lines(status: Item) -> Iterator[str]:
@@ -20,6 +28,8 @@ def status_lines(status: Item) -> Iterator[str]:
         yield from _component(name, one, now)
     yield ""
     yield from _ledger(status["ledger"], now)
+    if status["dead_letters"]:
+        yield f"dead letters: {amount(status['dead_letters'])}: 'exhaust dead-letters' lists them"
     yield f"open facts: {amount(status['open_facts'])}"
     for fact in status["worst_facts"]:
         yield _fact(fact, now)
@@ -92,17 +102,34 @@ def _told(lead: str, text: Any) -> Iterator[str]:
 
 
 def _ledger(table: Sequence[Item], now: float) -> Iterator[str]:
+    """Render what came of each emitter; below it what is wrong with that, and why it dropped records."""
     if not table:
         yield "ledger: nothing has arrived yet"
         yield ""
         return
-    widths = (20, 14, -7, -7, -6, -6, -7)
-    heads = ("host", "emitter", "batches", "records", "missed", "lost", "last")
-    yield row(*zip(heads, widths, strict=True))
-    for one in table:
-        counts = [amount(one[key]) for key in ("received", "records", "missing", "dropped")]
-        yield row(*zip((one["host"], one["emitter"], *counts, span(now - one["last"])), widths, strict=True))
+    yield _account("emitter", list(_COUNTS), "heard")
+    for host, rows in groupby(table, lambda one: one["host"]):
+        emitters = list(rows)
+        wrong = {name for one in emitters for name in one["open"]} & _OF_HOSTS
+        yield fit(host) if not wrong else f"{fit(host, 40)}  ! {', '.join(sorted(wrong))}"
+        for one in emitters:
+            yield _account(
+                one["emitter"], [amount(one[key]) for key in _COUNTS.values()], span(now - one["last_heard"])
+            )
+            yield from _account_notes(one)
     yield ""
+
+
+def _account(emitter: str, counts: Sequence[str], heard: str) -> str:
+    return row(*zip(("", emitter, *counts, heard), (0, 13, -7, -7, -6, -7, -4, -6, -7, -5), strict=True))
+
+
+def _account_notes(one: Item) -> Iterator[str]:
+    if wrong := [name for name in one["open"] if name not in _OF_HOSTS]:
+        yield fit(f"    ! {', '.join(wrong)}")
+    if one["reasons"]:
+        reasons = (f"{amount(count)} {fit(reason, 60)}" for reason, count in one["reasons"].items())
+        yield from (f"    {line}" for line in wrapped(f"dropped {', '.join(reasons)}", WIDTH - 4))
 
 
 def _fact(fact: Item, now: float) -> str:

@@ -9,7 +9,18 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from exhaust import logs
-from exhaust.commands import authoring, beginning, catalogue, evaluating, operating, reading, serving, testing, trying
+from exhaust.commands import (
+    authoring,
+    beginning,
+    catalogue,
+    evaluating,
+    letters,
+    operating,
+    reading,
+    serving,
+    testing,
+    trying,
+)
 from exhaust.commands.command import Command, Root
 from exhaust.errors import ConfigurationError, ExhaustError, UnreachableError, UsageError
 
@@ -22,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     *testing.COMMANDS,
     *trying.COMMANDS,
     *reading.COMMANDS,
+    *letters.COMMANDS,
     *operating.COMMANDS,
 )
 

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TextIO
 from urllib.parse import quote
@@ -24,6 +24,7 @@ _NOTHING = {
     "predictions": "no predictions: nothing is expected as far as is known",
     "decisions": "no decisions: no rule has had anything to answer",
     "executions": "no executions: nothing has been run",
+    "dead-letters": "no dead letters: all that came was handled",
     "hosts": "no hosts: the inventory is empty, and nothing has been heard of any",
 }
 
@@ -192,7 +193,7 @@ async def _records(options: argparse.Namespace, root: Root) -> int:
 
 
 async def _items(kind: str, options: argparse.Namespace, root: Root) -> int:
-    filters = dict(_pair(text) for text in options.filter)
+    filters = filters_of(options.filter)
     limit, as_json = options.limit, options.json
     if limit < 1:
         raise UsageError(f"--limit is at least 1, got {limit}")
@@ -200,11 +201,13 @@ async def _items(kind: str, options: argparse.Namespace, root: Root) -> int:
         return await run_items(system, kind, filters, limit=limit, as_json=as_json, follow=options.follow)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    field, found, value = text.partition("=")
-    if not found:
-        raise UsageError(f"--filter takes FIELD=VALUE, got '{text}'")
-    return field, value
+def filters_of(texts: Sequence[str]) -> dict[str, str]:
+    """Return what is given under `--filter`. Raises UsageError."""
+    pairs = [text.partition("=") for text in texts]
+    for field, found, _ in pairs:
+        if not found:
+            raise UsageError(f"--filter takes FIELD=VALUE, got '{field}'")
+    return {field: value for field, _, value in pairs}
 
 
 COMMANDS = (

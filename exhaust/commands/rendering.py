@@ -101,6 +101,8 @@ def item_lines(kind: str, item: Item) -> Iterator[str]:
             yield row(("", 0), (item["id"], 36), (item["host"], 14), (_expectation(item), 24))
         case "hosts":
             yield from _host(item)
+        case "dead-letters":
+            yield from _letter(item)
         case "decisions":
             rule = f"{fit(item['rule'], 38)}/{item['rung']}"
             yield row((when(item["time"]), 24), (item["outcome"], 8), (rule, 44))
@@ -124,6 +126,16 @@ def _host(item: Item) -> Iterator[str]:
     labels = " ".join(f"{name}={value}" for name, value in sorted(item["labels"].items()))
     if labels or item["streams"]:
         yield row(("", 0), (labels, 36), (" ".join(item["streams"]), 40))
+
+
+def _letter(item: Item) -> Iterator[str]:
+    """Render what could not be handled: since when, what and whose, where it was bound for, why it is here."""
+    whose = "/".join(fit(item[name], 200) for name in ("host", "stream") if item[name])
+    attempts = item["attempts"]
+    again = f", sent again {attempts} time{'s' * (attempts != 1)}" if attempts else ""
+    yield row((when(item["received"]), 24), (item["type"], 13), (whose or None, 39))
+    yield row(("", 0), (item["id"], 36), (item["queue"], 38))
+    yield from (f"    {line}" for line in wrapped(f"{fit(item['reason'], 300)}{again}", WIDTH - 4))
 
 
 def record_line(record: Item) -> str:

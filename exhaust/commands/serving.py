@@ -46,7 +46,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, root: Root) -> int:
     configuration = load(options.config, root.catalogue)
-    components = list(dict.fromkeys(options.components))
+    components = [name for name in COMPONENTS if name in options.components]
     if configuration.embedded and set(components) != set(COMPONENTS):
         raise UsageError("with the embedded broker all components run in one process: use 'exhaust up'")
     run_to_exit(root.run(components, configuration, partial(load, options.config, root.catalogue)))

@@ -3,10 +3,13 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.node import Node
+from collector.letters import read_letter
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import (
     ACKNOWLEDGE,
@@ -20,6 +23,8 @@ from exhaust.broker.interface import (
 )
 from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.errors import BrokerError, UncertainError, UnroutableError
+from exhaust.resending import RESENT, original, resent
+from exhaust.signing import Keys, Verifier
 from tests.rabbitmq.place import WITHIN, Place, Reader
 
 
@@ -51,6 +56,58 @@ async def test_rejected_message_is_dead_with_its_reason_and_origin(place: Place)
         "x-key": "a.b",
         "x-queue": queue.name,
     }
+
+
+async def test_the_exchange_without_a_name_writes_into_the_queue_that_the_key_names(place: Place) -> None:
+    queue, other = place.queue("#"), place.queue("#", name="other")
+    await place.declare(queue, other)
+    reader, bystander = Reader(), Reader()
+    async with place.broker.consume(queue, reader), place.broker.consume(other, bystander):
+        out = place.publication(queue.name, "straight", exchange="", headers={"host": "h"})
+        await asyncio.wait_for(place.broker.publish(out), WITHIN)
+        await reader.until(1)
+        with pytest.raises(UnroutableError):
+            await asyncio.wait_for(place.broker.publish(place.publication("nobody's", exchange="")), WITHIN)
+    (delivery,) = reader.deliveries
+    assert (delivery.exchange, delivery.key, delivery.id) == ("", queue.name, "straight")
+    assert delivery.headers == {"host": "h"}
+    assert bystander.ids == []
+
+
+async def test_a_dead_letter_that_is_sent_again_is_what_it_was_and_comes_back_if_it_is_refused(
+    place: Place, tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path)
+    verifier = Verifier({RESENT: keys.public("collector")})
+    queue = place.queue("#")
+    await place.declare(queue)
+    reader = Reader(lambda _: Reject("not yet"))
+    async with place.broker.consume(queue, reader):
+        place.broker.publish(place.publication("a.b", place.prefix, time=1.000001, headers={"host": "h", "seq": 3}))
+        for attempts in range(3):
+            dead = await _dead_letter(place, place.prefix)
+            letter = read_letter(dead, 0.0)
+            assert (letter.attempts, letter.reason) == (attempts, "not yet")
+            assert (letter.exchange, letter.key, letter.queue) == (place.exchange, "a.b", queue.name)
+            out = resent(letter.delivery(dead.body), attempts + 1, keys.signer("collector"))
+            place.broker.publish(out)
+        await reader.until(4)
+    first, *others = reader.deliveries
+    assert [replace(original(other, verifier), attempt=1) for other in others] == [first] * 3
+
+
+async def test_what_dies_by_redelivery_after_it_was_sent_again_is_known_as_what_it_was(
+    place: Place, tmp_path: Path
+) -> None:
+    queue = place.queue("#", delivery_limit=2)
+    await place.declare(queue)
+    reader = Reader(lambda _: REDELIVER)
+    sent = Delivery(place.exchange, "a.b", place.prefix, "t/1", b"body", 1.5, {"host": "h"}, queue.name, 1)
+    async with place.broker.consume(queue, reader):
+        place.broker.publish(resent(sent, 1, Keys(tmp_path).signer("collector")))
+        letter = read_letter(await _dead_letter(place, place.prefix), 0.0)
+    assert letter.delivery(b"body") == sent
+    assert (letter.attempts, letter.reason) == (1, "delivery_limit")
 
 
 async def test_message_past_its_delivery_limit_is_dead(place: Place) -> None:

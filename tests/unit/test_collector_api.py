@@ -134,19 +134,26 @@ async def test_questions_that_make_no_sense_are_refused(system: System, query: s
 
 
 async def test_status_shows_the_whole_at_a_glance(system: System) -> None:
-    batch = Batch(id=BATCH, time=T, host="web-01", emitter="service", stream="state", epoch=1, seq=1, records=[{}])
-    await system.tell(batch, CHAIN[0], CHAIN[2])
+    batch = Batch(
+        id=BATCH, time=T, host="web-01", emitter="service", stream="state", epoch=round(T * 1000) + 2000, seq=1,
+        records=[{}], dropped={"too_big": 2, "spool_full": 1},
+    )  # fmt: skip
+    await system.tell(batch, batch, CHAIN[0], CHAIN[2])
     (system.state / "HALT").touch()
     status = await system.get("/status")
     assert status["halt"] is True
     assert status["open_facts"] == 1
     assert [run["id"] for run in status["running_executions"]] == ["x1"]
     assert status["ledger"] == [
-        {"host": "web-01", "emitter": "service", "received": 1, "duplicates": 0, "missing": 1, "records": 1,
-         "dropped": 0, "last": T},
+        {"host": "web-01", "emitter": "service", "received": 1, "duplicates": 1, "dead": 0, "in_flight": 1,
+         "missing": 0, "records": 1, "dropped": 3, "reasons": {"spool_full": 1, "too_big": 2}, "last": T,
+         "last_heard": T + 1, "open": []},
     ]  # fmt: skip
-    assert status["components"]["collector"]["counts"]["handled"] == 3
-    assert status["components"]["collector"]["lag"] == 1.0
+    assert status["dead_letters"] == 0
+    collector = status["components"]["collector"]
+    assert collector["ledger"] == {"delivered": 1, "duplicate": 1}
+    assert collector["counts"]["handled"] >= 4
+    assert collector["lag"] == 0.0
 
 
 async def test_followers_get_each_message_as_it_arrives(system: System) -> None:

@@ -1,117 +1,237 @@
 """The ledger accounts for every sequence number."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from collector.ledger import Arrival, Ledger, read_arrival
+from collector.account import MOST_EPOCHS, MOST_STRETCHES
+from collector.arrival import Arrival, read_arrival
+from collector.ledger import Ledger
 from exhaust.broker.interface import Delivery
 from exhaust.errors import MessageError
 from exhaust.messages import Batch
+from exhaust.received import MOST_GAPS
 from exhaust.wire import pack
+from tests.unit.collector_listening import arrival
+
+COUNTS = ("received", "missing", "duplicates", "records", "dead", "dropped")
 
 
-def arrival(seq: int, epoch: int = 1, emitter: str = "service", **more: Any) -> Arrival:
-    given = {"host": "web-01", "stream": "state", "count": 10, "dropped": 0, "time": 100.0 + seq, **more}
-    return Arrival(emitter=emitter, epoch=epoch, seq=seq, **given)
+class Book:
+    """A ledger, and the rows that it asked to keep."""
 
+    def __init__(self, *arrivals: Arrival) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.ledger = Ledger()
+        self.tell(*arrivals)
 
-def counts(ledger: Ledger) -> dict[str, Any]:
-    (row,) = ledger.table()
-    return {key: row[key] for key in ("received", "missing", "duplicates", "records", "dropped")}
+    def tell(self, *arrivals: Arrival) -> None:
+        for one in arrivals:
+            self.do(self.ledger.add(one, 0.0, one.time + 0.25))
 
+    def do(self, keeps: Any) -> None:
+        for keep in list(keeps):
+            if keep.value is None:
+                self.kept.pop(keep.key, None)
+            else:
+                self.kept[keep.key] = msgspec.json.encode(keep.value)
 
-def told(*arrivals: Arrival) -> Ledger:
-    ledger = Ledger()
-    for one in arrivals:
-        list(ledger.add(one, one.time + 0.25))
-    return ledger
+    def row(self) -> dict[str, Any]:
+        (row,) = self.ledger.table(lambda host, gap: False)
+        return row
+
+    def counts(self) -> list[int]:
+        return [self.row()[name] for name in COUNTS]
+
+    def again(self) -> "Book":
+        """The same after a restart."""
+        other = Book()
+        other.kept = dict(self.kept)
+        other.ledger.recall(lambda prefix: (pair for pair in sorted(self.kept.items()) if pair[0].startswith(prefix)))
+        return other
 
 
 def test_what_comes_in_order_is_complete() -> None:
-    ledger = told(*(arrival(seq) for seq in range(5)))
-    assert counts(ledger) == {"received": 5, "missing": 0, "duplicates": 0, "records": 50, "dropped": 0}
-    assert ledger.table()[0]["last"] == 104.0
-    assert ledger.lag == 0.25
+    book = Book(*(arrival(seq, time=100.0 + seq) for seq in range(5)))
+    assert book.counts() == [5, 0, 0, 50, 0, 0]
+    assert (book.row()["last"], book.row()["last_heard"]) == (104.0, 104.25)
 
 
 def test_a_gap_is_missing_until_it_is_filled() -> None:
-    ledger = told(arrival(0), arrival(4))
-    assert counts(ledger)["missing"] == 3
-    list(ledger.add(arrival(2), 200.0))
-    assert counts(ledger) == {"received": 3, "missing": 2, "duplicates": 0, "records": 30, "dropped": 0}
+    book = Book(arrival(0), arrival(4))
+    assert book.counts()[:2] == [2, 3]
+    book.tell(arrival(2))
+    assert book.counts() == [3, 2, 0, 30, 0, 0]
 
 
 def test_the_first_of_an_epoch_is_number_0() -> None:
-    assert counts(told(arrival(3)))["missing"] == 3
+    assert Book(arrival(3)).counts()[:2] == [1, 3]
+
+
+def test_of_an_epoch_that_began_before_the_ledger_only_what_follows_is_accounted_for() -> None:
+    book = Book()
+    book.do(book.ledger.begin(10.0))
+    book.tell(arrival(3, epoch=9_999), arrival(5, epoch=9_999))
+    assert book.counts()[:2] == [2, 1]
+    book.tell(arrival(1, epoch=9_999), arrival(1, epoch=9_999))
+    assert book.counts()[:3] == [3, 1, 1]
+    book.tell(arrival(3, epoch=10_001))
+    assert book.again().counts()[:3] == [4, 4, 1]
 
 
 def test_what_comes_twice_is_counted_but_not_its_records() -> None:
-    assert counts(told(arrival(0), arrival(0))) == {
-        "received": 1, "missing": 0, "duplicates": 1, "records": 10, "dropped": 0,
-    }  # fmt: skip
+    assert Book(arrival(0, dropped={"full": 1}), arrival(0, dropped={"full": 1})).counts() == [1, 0, 1, 10, 0, 1]
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_every_number_is_received_missing_or_a_duplicate_in_any_order(seed: int) -> None:
     chance = random.Random(seed)
     came = [chance.randrange(60) for _ in range(80)]
-    found = counts(told(*(arrival(seq) for seq in came)))
-    assert found["received"] == len(set(came))
-    assert found["duplicates"] == len(came) - len(set(came))
-    assert found["missing"] == max(came) + 1 - len(set(came))
+    received, missing, duplicates, *_ = Book(*(arrival(seq) for seq in came)).counts()
+    assert received == len(set(came))
+    assert duplicates == len(came) - len(set(came))
+    assert missing == max(came) + 1 - len(set(came))
+
+
+def test_a_late_batch_of_an_older_epoch_fills_its_gap() -> None:
+    book = Book(arrival(0, 1), arrival(2, 1), arrival(0, 2))
+    book.tell(arrival(1, 1), arrival(1, 1))
+    assert book.counts()[:3] == [4, 0, 1]
 
 
 def test_old_epochs_are_summed_up_and_nothing_is_lost() -> None:
-    ledger = told(*(arrival(seq, epoch) for epoch in range(1, 11) for seq in (0, 2)))
-    assert counts(ledger) == {"received": 20, "missing": 10, "duplicates": 0, "records": 200, "dropped": 0}
-    assert [epoch.epoch for epoch in ledger.streams()[0].epochs] == [7, 8, 9, 10]
+    book = Book(*(arrival(seq, epoch) for epoch in range(1, 13) for seq in (0, 2)))
+    assert book.counts()[:3] == [24, 12, 0]
+    (stream,) = book.ledger.streams()
+    assert [epoch.epoch for epoch in stream.epochs] == list(range(13 - MOST_EPOCHS, 13))
+    assert len(book.kept) == MOST_EPOCHS + 1
+    book.tell(arrival(1, 3))
+    assert book.again().counts()[:3] == [24, 12, 1], "what is forgotten stays in the class that it was in"
 
 
-def test_more_gaps_than_are_kept_stay_counted() -> None:
-    ledger = told(*(arrival(seq) for seq in range(0, 6000, 2)))
-    assert counts(ledger)["missing"] == 2999
-    assert len(ledger.streams()[0].epochs[0].gaps) == 1000
+def test_more_gaps_than_are_remembered_stay_missing_and_what_fills_them_is_told_as_a_duplicate() -> None:
+    book = Book(*(arrival(seq) for seq in range(0, 2 * MOST_GAPS + 200, 2)))
+    assert book.counts()[:3] == [1100, 1099, 0]
+    book.tell(arrival(1))
+    assert book.counts()[:3] == [1100, 1099, 1]
+
+
+def test_a_dead_letter_is_delivered_no_more_and_once_it_was_sent_again_it_is() -> None:
+    book = Book(arrival(0), arrival(1))
+    book.do(book.ledger.bury(arrival(1)))
+    book.do(book.ledger.bury(arrival(1)))
+    assert book.counts() == [1, 0, 0, 10, 1, 0]
+    book.do(book.ledger.redeem(arrival(1)))
+    book.do(book.ledger.redeem(arrival(1)))
+    assert book.counts() == [2, 0, 0, 20, 0, 0]
+
+
+def test_a_dead_letter_that_never_came_otherwise_is_not_missing_and_may_still_come() -> None:
+    book = Book(arrival(0), arrival(9))
+    for seq in (3, 4, 5, 12):
+        book.do(book.ledger.bury(arrival(seq, dropped={"full": 2})))
+    assert book.counts() == [2, 5, 0, 20, 4, 8]
+    book.tell(arrival(4, dropped={"full": 2}), arrival(12), arrival(12))
+    assert book.again().counts() == [2, 7, 1, 20, 4, 8]
+    book.do(book.ledger.redeem(arrival(4)))
+    assert book.again().counts() == [3, 7, 1, 30, 3, 8]
+
+
+def test_dead_letters_open_no_gap_and_no_epoch_for_anybody_may_write_them() -> None:
+    book = Book(arrival(0))
+    for letter in (arrival(10**9), arrival(0, epoch=arrival(0).epoch + 1), arrival(0, host="web-02")):
+        book.do(book.ledger.bury(letter))
+    assert book.counts() == [1, 0, 0, 10, 1, 0]
+
+
+def test_more_stretches_of_dead_letters_than_are_remembered_stay_what_they_were() -> None:
+    book = Book(*(arrival(seq) for seq in range(2 * MOST_STRETCHES + 20)))
+    for seq in range(0, 2 * MOST_STRETCHES + 20, 2):
+        book.do(book.ledger.bury(arrival(seq)))
+    assert book.counts()[0] + book.counts()[4] == 2 * MOST_STRETCHES + 20
+    assert book.counts()[4] == MOST_STRETCHES
 
 
 def test_a_ledger_recalls_what_it_asked_to_keep() -> None:
-    ledger, kept = Ledger(), {}
-    for seq in (0, 1, 5, 3):
-        for keep in ledger.add(arrival(seq, dropped=2), 200.0):
-            kept[keep.key] = msgspec.json.encode(keep.value)
-    again = Ledger()
-    again.recall(lambda prefix: iter(kept.items()))
-    assert again.table() == ledger.table()
-    list(again.add(arrival(2), 201.0))
-    assert counts(again) == {"received": 5, "missing": 1, "duplicates": 0, "records": 50, "dropped": 8}
+    book = Book(*(arrival(seq, dropped={"full": 2}) for seq in (0, 1, 5, 3)))
+    again = book.again()
+    assert again.row() == book.row()
+    again.tell(arrival(2))
+    assert again.counts() == [5, 1, 0, 50, 0, 8]
 
 
-def test_the_stream_silent_longest_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_writes_the_row_of_its_epoch_alone() -> None:
+    book = Book(arrival(0, 1), arrival(0, 2, stream="other"), arrival(0, 2))
+    (keep,) = book.ledger.add(arrival(1, 2), 0.0, 1.0)
+    assert keep.key.endswith("/state/2")
+
+
+def test_dropped_records_are_told_by_reason_and_the_reasons_are_bounded() -> None:
+    book = Book(*(arrival(seq, dropped={f"reason {seq}": 2, "full": 1}) for seq in range(40)))
+    assert book.row()["dropped"] == 120
+    assert book.row()["reasons"]["full"] == 40
+    assert len(book.row()["reasons"]) == 17
+    assert book.row()["reasons"]["other"] == 2 * (40 - 15)
+
+
+def test_the_stream_silent_longest_is_surplus_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.ledger.MOST_STREAMS", 2)
-    ledger = told(arrival(0, emitter="a"), arrival(0, emitter="b"), arrival(1, emitter="a"), arrival(0, emitter="c"))
-    assert [row["emitter"] for row in ledger.table()] == ["a", "c"]
+    book = Book(*(arrival(n, emitter=name) for n, name in ((0, "a"), (0, "b"), (1, "a"))))
+    before = book.ledger.surplus
+    book.tell(arrival(0, emitter="c"))
+    assert (before, getattr(book.ledger.surplus, "emitter", "")) == (None, "b")
 
 
 def _delivery(**headers: Any) -> Delivery:
     batch = Batch(
         id="b1", time=5.0, host="web.01", emitter="custom", stream="traffic", epoch=1, seq=4,
-        dropped={"full": 3}, records=[{"time": 5.0, "x": 1}],
+        dropped={"full": 2, "too_big": 1}, records=[{"time": 5.0, "x": 1}],
     )  # fmt: skip
     out = pack(batch)
-    return Delivery(
-        out.exchange, out.key, out.id, out.type, b"not looked at", out.time, {**out.headers, **headers}, "q", 1
-    )
+    return Delivery(out.exchange, out.key, out.id, out.type, out.body, out.time, {**out.headers, **headers}, "q", 1)
 
 
-def test_a_batch_is_counted_by_its_headers_alone() -> None:
-    assert read_arrival(_delivery()) == Arrival("web.01", "custom", "traffic", 1, 4, 1, 3, 5.0)
+def test_a_batch_is_counted_by_its_headers_and_only_where_records_were_dropped_its_body_says_why() -> None:
+    told = ("web.01", "custom", "traffic", 1, 4, 1, 5.0, "b1", True, False)
+    assert read_arrival(_delivery()) == Arrival(*told, {"full": 2, "too_big": 1})
+    assert read_arrival(replace(_delivery(), body=b"\xff")) == Arrival(*told, {"unknown": 3})
+    assert read_arrival(_delivery(dropped=4)) == Arrival(*told, {"unknown": 4})
+    assert read_arrival(replace(_delivery(dropped=0), body=b"not looked at")) == Arrival(*told)
+
+
+def test_an_id_that_is_none_leads_nowhere() -> None:
+    assert [read_arrival(replace(_delivery(), id=name)).id for name in ("", "a/b", "x" * 129, "b1")] == [
+        "",
+        "",
+        "",
+        "b1",
+    ]
+
+
+def test_by_which_road_a_batch_came_is_told() -> None:
+    backlog = read_arrival(replace(_delivery(), exchange="exhaust.backlog"))
+    again = read_arrival(_delivery(), resent=True)
+    assert [(one.live, one.backlog) for one in (backlog, again)] == [(False, True), (False, False)]
 
 
 @pytest.mark.parametrize(
-    "headers", [{"host": "other"}, {"seq": -1}, {"seq": "4"}, {"epoch": None}, {"count": 1.5}, {"emitter": ""}]
-)
+    "headers",
+    [
+        {"host": "other"}, {"seq": -1}, {"seq": "4"}, {"epoch": None}, {"count": 1.5}, {"emitter": ""}, {"seq": 2**41},
+        {"dropped": None},
+    ],
+)  # fmt: skip
 def test_headers_that_are_not_the_batchs_are_refused(headers: dict[str, Any]) -> None:
     with pytest.raises(MessageError):
         read_arrival(_delivery(**headers))
+
+
+def test_a_host_whose_facts_could_not_be_told_is_refused() -> None:
+    for host in ("w" * 231, "." * 77):
+        batch = Batch(id="b", time=5.0, host=host, emitter="custom", stream="x", epoch=1, seq=4)
+        out = pack(batch)
+        with pytest.raises(MessageError, match="too long"):
+            read_arrival(Delivery(out.exchange, out.key, out.id, out.type, out.body, 5.0, out.headers, "q", 1))

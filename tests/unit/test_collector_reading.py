@@ -9,6 +9,7 @@ import pytest
 
 from exhaust.commands.client import Client
 from exhaust.commands.glance import status_lines
+from exhaust.commands.letters import whole_lines
 from exhaust.commands.reading import run_explain, run_items, run_status
 from exhaust.commands.rendering import amount, chain_lines, columns, fit, item_lines, record_line, span, when
 
@@ -37,9 +38,16 @@ STATUS: dict[str, Any] = {
         },
     },
     "ledger": [
-        {"host": "web-01", "emitter": "service", "received": 12034, "duplicates": 0, "missing": 3, "records": 1203400,
-         "dropped": 0, "last": T - 0.25},
+        {"host": "db-1.internal.example.org", "emitter": "performance", "received": 40, "duplicates": 0, "dead": 0,
+         "in_flight": 2, "missing": 0, "records": 40, "dropped": 0, "reasons": {}, "last": T - 30,
+         "last_heard": T - 1.5, "open": ["clock.skew"]},
+        {"host": "web-01", "emitter": "performance", "received": 12034, "duplicates": 12, "dead": 1, "in_flight": 0,
+         "missing": 3, "records": 1203400, "dropped": 1304, "reasons": {"spool_full": 1204, "too_big": 100},
+         "last": T - 90, "last_heard": T - 90, "open": ["emitter.silent", "telemetry.gap"]},
+        {"host": "web-01", "emitter": "service", "received": 5, "duplicates": 0, "dead": 0, "in_flight": 0,
+         "missing": 0, "records": 0, "dropped": 0, "reasons": {}, "last": T - 0.5, "last_heard": T - 0.25, "open": []},
     ],
+    "dead_letters": 3,
     "open_facts": 12,
     "worst_facts": [
         {"id": LONG, "name": "service.down", "host": "web-01", "labels": {"service": "shop"}, "severity": "critical",
@@ -57,6 +65,12 @@ FACT = {
     "summary": "shop is dead", "value": None, "reason": "asserted", "labels": {"service": "shop"},
 }  # fmt: skip
 PREDICTION = {**FACT, "name": "disk.filling", "due": T + 3600, "probability": 0.9, "horizon": 43200.0}
+LETTER = {
+    "id": LONG, "message": LONG, "time": T, "received": T + 0.5, "type": "batch/1", "host": "web-01",
+    "stream": "service.state", "queue": "exhaust.analyzers.telemetry", "exchange": "exhaust.telemetry",
+    "key": "web-01.service.state", "reason": "unusable: the body is no message of ours: " + "no luck, " * 9 + "sorry",
+    "attempts": 2, "size": 17, "headers": {"host": "web-01", "seq": 7}, "batch": None,
+}  # fmt: skip
 HOST = {
     "id": "web-01", "name": "web-01", "labels": {"role": "web", "env": "prod"}, "known": True, "last_heard": T,
     "emitters": ["service"], "streams": ["service.state"], "open_facts": 2,
@@ -115,9 +129,16 @@ emitters        ready             -          -        -         -
   spool: 12 batches wait for their confirm, 33773 bytes
   spool: dropped 1204 (spool_full)
 
-host                  emitter         batches  records  missed    lost     last
-web-01                service           12034     1.2M       3       0    250ms
+  emitter        batches  records   twice  dropped  dead  flying  missing  heard
+db-1.internal.example.org  ! clock.skew
+  performance         40       40       0        0     0       2        0   1.5s
+web-01
+  performance      12034     1.2M      12     1304     1       0        3  1m30s
+    ! emitter.silent, telemetry.gap
+    dropped 1204 spool_full, 100 too_big
+  service              5        0       0        0     0       0        0  250ms
 
+dead letters: 3: 'exhaust dead-letters' lists them
 open facts: 12
   critical    8.2s  service.down          web-01          shop ist tot 界界
   warning       2h  traffic.high          -               site=a
@@ -132,6 +153,7 @@ running executions: 1
 def test_an_item_of_each_kind_and_a_record() -> None:
     items = {
         "facts": FACT, "predictions": PREDICTION, "decisions": DECISION, "executions": EXECUTION, "hosts": HOST,
+        "dead-letters": LETTER,
     }  # fmt: skip
     lines = [line for kind, item in items.items() for line in item_lines(kind, item)]
     lines.append(record_line(RECORD))
@@ -148,7 +170,45 @@ def test_an_item_of_each_kind_and_a_record() -> None:
   0190163d-8694-739b-aea5-966c26f8ad91  web-01             1.2s  restart-dead-s…
 web-01                          known     2026-01-02 03:04:05.678Z     2 open
   env=prod role=web                     service.state
+2026-01-02 03:04:06.178Z  batch/1        web-01/service.state
+  0190163d-8694-739b-aea5-966c26f8ad91  exhaust.analyzers.telemetry
+    unusable: the body is no message of ours: no luck, no luck, no luck, no
+    luck, no luck, no luck, no luck, no luck, no luck, sorry, sent again 2 times
 03:04:05.678Z  web-01          service=shop wanted=true
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ({"body": {"kind": "batch/1", "records": []}}, ["{", '  "kind": "batch/1",', '  "records": []', "}"]),
+        ({"text": "no\x1b[31m JSON"}, ["no\\x1b[31m JSON"]),
+        ({"base64": "/wA="}, ["in base64:", "/wA="]),
+    ],
+)
+def test_a_dead_letter_is_shown_whole(content: dict[str, Any], lines: list[str]) -> None:
+    told = list(whole_lines({**LETTER, **content}))
+    assert told[told.index("") + 1 :] == lines
+    assert (
+        shown(told[: told.index("")])
+        == f"""\
+time       2026-01-02 03:04:05.678Z
+received   2026-01-02 03:04:06.178Z
+id         {LONG}
+message    {LONG}
+type       batch/1
+host       web-01
+stream     service.state
+queue      exhaust.analyzers.telemetry
+reason     unusable: the body is no message of ours: no luck, no luck, no luck,
+           no luck, no luck, no luck, no luck, no luck, no luck, sorry
+exchange   exhaust.telemetry
+key        web-01.service.state
+attempts   2
+size       17
+header host  web-01
+header seq  7
 """
     )
 
@@ -198,6 +258,8 @@ def test_no_line_is_wider_than_80_columns_or_obeyed_by_a_terminal(poison: bool) 
         *status_lines(status), *chain_lines(given(CHAIN)), *item_lines("facts", given(FACT)),
         *item_lines("decisions", given(DECISION)), *item_lines("executions", given(EXECUTION)),
         *item_lines("predictions", given(PREDICTION)), *item_lines("hosts", given(HOST)), record_line(given(RECORD)),
+        *item_lines("dead-letters", given(LETTER)), *whole_lines(given({**LETTER, "text": "x", "headers": {}})),
+        *whole_lines({**LETTER, "body": {HOSTILE: [HOSTILE]}, "headers": {HOSTILE: HOSTILE}}),
     ]  # fmt: skip
     for line in lines:
         assert columns(line) <= 80, line

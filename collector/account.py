@@ -1,0 +1,239 @@
+"""What has come of the numbers of one stream: each is delivered, dead, in flight or missing, and some came twice."""
+
+import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from collector.arrival import Arrival
+from exhaust.received import Gap, Received
+
+MOST_EPOCHS = 8
+MOST_STRETCHES = 1000
+_MOST_REASONS = 16
+_OTHER = "other"
+_PREFIX = "account/"
+
+Stretch = tuple[int, int]
+Name = tuple[str, str, str]
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """Batches that were delivered, came twice, are dead, are missing for good; records delivered, and dropped."""
+
+    received: int = 0
+    duplicates: int = 0
+    dead: int = 0
+    missing: int = 0
+    records: int = 0
+    dropped: dict[str, int] = {}
+
+    def add(self, other: "Counts") -> None:
+        self.received += other.received
+        self.duplicates += other.duplicates
+        self.dead += other.dead
+        self.missing += other.missing
+        self.records += other.records
+        self.drop(other.dropped)
+
+    def drop(self, reasons: Mapping[str, int], sign: int = 1) -> None:
+        for reason, dropped in reasons.items():
+            known = reason if reason in self.dropped or len(self.dropped) < _MOST_REASONS else _OTHER
+            self.dropped[known] = max(0, self.dropped.get(known, 0) + sign * dropped)
+
+
+class Epoch(msgspec.Struct, array_like=True):
+    """One life of a stream's emitter, which counts from 0.
+
+    Of the numbers below `start` nobody knows: they are from before the ledger began. `came` are those that came, with
+    when a gap was noticed by the ledger's own reading of time; `dead` those that lie, or lay, among the dead letters.
+    What is older than all that `came` remembers stays in the class that it was in.
+    """
+
+    epoch: int
+    start: int = 0
+    came: Received = msgspec.field(default_factory=Received)
+    dead: list[Stretch] = []
+    counts: Counts = msgspec.field(default_factory=Counts)
+    last_time: float = 0.0
+    last_received: float = 0.0
+    last_id: str = ""
+    heard: float = 0.0
+
+    def add(self, arrival: Arrival, reading: float, received: float) -> bool:
+        """Count a batch that came; return whether it is new."""
+        self.last_time = max(self.last_time, arrival.time)
+        self.last_received, self.last_id, self.heard = received, arrival.id, reading
+        floor, oldest = self.came.floor, self.came.gaps[:1]
+        if arrival.seq <= floor or not self.came.take(arrival.seq, reading):
+            self.counts.duplicates += 1
+            return False
+        if self.came.floor != floor:
+            self.counts.missing += count(self._wanted(oldest))
+        if self._stretch(arrival.seq) is None:
+            self._deliver(arrival, 1)
+            self.counts.drop(arrival.dropped)
+        return True
+
+    def bury(self, letter: Arrival) -> bool:
+        """Count a batch that lies among the dead letters; return whether that is new."""
+        seq = letter.seq
+        if seq <= self.came.floor or self._stretch(seq) is not None or len(self.dead) >= MOST_STRETCHES:
+            return False
+        self.dead = _joined(sorted([*self.dead, (seq, seq)]))
+        self.counts.dead += 1
+        if self._has_come(seq):
+            self._deliver(letter, -1)
+        else:
+            self.counts.drop(letter.dropped)
+        return True
+
+    def redeem(self, letter: Arrival) -> bool:
+        """Count a dead letter no more: it was sent again, and taken."""
+        stretch = self._stretch(letter.seq)
+        if stretch is None:
+            return False
+        first, last = stretch
+        rest = [(first, letter.seq - 1), (letter.seq + 1, last)]
+        self.dead = sorted([one for one in self.dead if one != stretch] + [one for one in rest if one[0] <= one[1]])
+        self.counts.dead -= 1
+        if self._has_come(letter.seq):
+            self._deliver(letter, 1)
+        else:
+            self.counts.drop(letter.dropped, -1)
+        return True
+
+    def gaps(self) -> list[Gap]:
+        """Return what neither came nor is dead."""
+        return list(self._wanted(self.came.gaps))
+
+    def _deliver(self, arrival: Arrival, sign: int) -> None:
+        self.counts.received += sign
+        self.counts.records = max(0, self.counts.records + sign * arrival.count)
+
+    def _wanted(self, gaps: Sequence[Gap]) -> Iterator[Gap]:
+        for gap in gaps:
+            if gap.last >= self.start:
+                yield from _without(gap, self.dead) if self.dead else (gap,)
+
+    def _has_come(self, seq: int) -> bool:
+        place = bisect.bisect_right(self.came.gaps, seq, key=lambda gap: gap.first) - 1
+        return seq <= self.came.highest and (place < 0 or self.came.gaps[place].last < seq)
+
+    def _stretch(self, seq: int) -> Stretch | None:
+        place = bisect.bisect_right(self.dead, seq, key=lambda stretch: stretch[0]) - 1
+        return self.dead[place] if place >= 0 and self.dead[place][1] >= seq else None
+
+
+class Past(msgspec.Struct, array_like=True):
+    """The sum of the epochs that are forgotten; `newest` is the number of the newest of them."""
+
+    newest: int = -1
+    counts: Counts = msgspec.field(default_factory=Counts)
+
+
+class Noted(NamedTuple):
+    """What a batch was: new or not, the first of its epoch, above a gap; `forgotten` epochs have made room for it."""
+
+    new: bool
+    first: bool = False
+    above_gap: bool = False
+    forgotten: tuple[Epoch, ...] = ()
+
+
+class Stream:
+    """One stream of one emitter of one host: its newest epochs, and the sum of those before."""
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+        self.host, self.emitter, self.stream = name
+        self.key = _PREFIX + "/".join(quote(part, safe="") for part in name)
+        self.epochs: list[Epoch] = []
+        self.past = Past()
+
+    @property
+    def newest(self) -> int:
+        return self.epochs[-1].epoch if self.epochs else self.past.newest
+
+    @property
+    def last(self) -> Epoch:
+        """The epoch that was heard of last."""
+        return max(self.epochs, key=lambda epoch: epoch.last_received)
+
+    def add(self, arrival: Arrival, reading: float, received: float, horizon: int) -> Noted:
+        """Count a batch. An epoch up to `horizon` may have begun before the ledger did."""
+        if arrival.epoch <= self.past.newest:
+            self.past.counts.duplicates += 1
+            return Noted(new=False)
+        epoch = self.epoch(arrival.epoch)
+        if first := epoch is None:
+            epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= horizon else 0)
+            bisect.insort(self.epochs, epoch, key=lambda one: one.epoch)
+        above_gap = arrival.seq > max(epoch.came.highest + 1, epoch.start)
+        new = epoch.add(arrival, reading, received)
+        return Noted(new, first, above_gap, self._forget())
+
+    def epoch(self, number: int) -> Epoch | None:
+        """Return one of the epochs that are remembered."""
+        if self.epochs and self.epochs[-1].epoch == number:
+            return self.epochs[-1]
+        place = bisect.bisect_left(self.epochs, number, key=lambda epoch: epoch.epoch)
+        return self.epochs[place] if place < len(self.epochs) and self.epochs[place].epoch == number else None
+
+    def _forget(self) -> tuple[Epoch, ...]:
+        forgotten = tuple(self.epochs[:-MOST_EPOCHS])
+        del self.epochs[:-MOST_EPOCHS]
+        for epoch in forgotten:
+            self.past.counts.add(epoch.counts)
+            self.past.counts.missing += count(epoch.gaps())
+            self.past.newest = epoch.epoch
+        return forgotten
+
+    def gaps(self) -> Iterator[Gap]:
+        """Yield every gap that is remembered."""
+        for epoch in self.epochs:
+            yield from epoch.gaps()
+
+    def total(self) -> Counts:
+        """Return the sums, of gaps only those that are not remembered."""
+        total = Counts()
+        for counts in (self.past.counts, *(epoch.counts for epoch in self.epochs)):
+            total.add(counts)
+        return total
+
+
+def name_of(key: str) -> tuple[Name, str]:
+    """Return whose row has this key, and which one it is: the number of an epoch, or `past`."""
+    host, emitter, stream, row = map(unquote, key.removeprefix(_PREFIX).split("/"))
+    return (host, emitter, stream), row
+
+
+def count(gaps: Iterable[Gap]) -> int:
+    """Return how many numbers lie in gaps."""
+    return sum(gap.last - gap.first + 1 for gap in gaps)
+
+
+def _joined(stretches: Sequence[Stretch]) -> list[Stretch]:
+    joined: list[Stretch] = []
+    for first, last in stretches:
+        if joined and joined[-1][1] == first - 1:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _without(gap: Gap, stretches: Sequence[Stretch]) -> Iterator[Gap]:
+    """Yield what is left of a gap beside stretches of numbers."""
+    first = gap.first
+    place = bisect.bisect_left(stretches, first, key=lambda stretch: stretch[1])
+    while place < len(stretches) and stretches[place][0] <= gap.last:
+        begin, end = stretches[place]
+        if begin > first:
+            yield Gap(first, begin - 1, gap.noticed)
+        first = end + 1
+        place += 1
+    if first <= gap.last:
+        yield Gap(first, gap.last, gap.noticed)

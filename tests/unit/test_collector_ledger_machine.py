@@ -1,0 +1,249 @@
+"""The ledger against a model that remembers every number: whatever comes, in whatever order, and crashes among it."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from collector.account import MOST_EPOCHS
+from collector.arrival import Arrival
+from collector.letters import Letter
+from tests.unit.collector_listening import EPOCH, Listening, arrival
+
+Name = tuple[str, str]
+SOURCES: tuple[Name, ...] = (("web-01", "service"), ("web-01", "load"), ("web-02", "service"))
+IN_FLIGHT, SILENT = 60, 30
+RECORDS = 10
+
+sources = st.sampled_from(SOURCES)
+epochs = st.sampled_from((0, 0, 1, 1)).map(EPOCH.__add__) | st.integers(EPOCH, EPOCH + 11)
+numbers = st.integers(0, 12)
+
+
+def dropped(epoch: int, number: int) -> int:
+    """Return how many records the emitter gave up before this batch."""
+    return (epoch + number) % 3
+
+
+@dataclass
+class Life:
+    """One epoch: the numbers that came, those that are dead, and when each was first missed."""
+
+    epoch: int
+    came: set[int] = field(default_factory=set)
+    dead: set[int] = field(default_factory=set)
+    missed: dict[int, float] = field(default_factory=dict)
+
+    def come(self, number: int, now: float) -> None:
+        self.came.add(number)
+        for one in set(range(max(self.came))) - self.came:
+            self.missed.setdefault(one, now)
+
+    @property
+    def gaps(self) -> set[int]:
+        return set(range(max(self.came, default=0))) - self.came - self.dead
+
+    @property
+    def dropped(self) -> int:
+        return sum(dropped(self.epoch, number) for number in self.came | self.dead)
+
+
+@dataclass
+class Source:
+    """One emitter with one stream: its epochs, and those that are forgotten."""
+
+    heard: float
+    lives: dict[int, Life] = field(default_factory=dict)
+    over: list[Life] = field(default_factory=list)
+    twice: int = 0
+    gap: bool = False
+    silent: bool = False
+
+    @property
+    def forgotten(self) -> int:
+        return max((life.epoch for life in self.over), default=-1)
+
+    @property
+    def epoch(self) -> int:
+        return max(self.lives, default=self.forgotten)
+
+    def take(self, epoch: int, number: int, dead: set[int], now: float) -> None:
+        known = self.lives.get(epoch)
+        if epoch <= self.forgotten or (known is not None and number in known.came):
+            self.twice += 1
+            return
+        life = known or self.lives.setdefault(epoch, Life(epoch, dead=dead))
+        life.come(number, now)
+        if len(self.lives) > MOST_EPOCHS:
+            self.over.append(self.lives.pop(min(self.lives)))
+
+    def missed(self) -> list[float]:
+        return [life.missed[number] for life in self.lives.values() for number in life.gaps]
+
+    def settle(self, now: float) -> None:
+        """A fact of a gap is over when all that is missing for long has come."""
+        self.gap = self.gap and any(now - missed >= IN_FLIGHT for missed in self.missed())
+
+
+@dataclass
+class Host:
+    heard: float
+    changed: float
+    epoch: int = -1
+    backlog: float = -1e9
+    silent: bool = False
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Probes come back at once, every 5 seconds; what happens between two of them happens right after the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening = Listening()
+        self.listening.settle()
+        self.sources: dict[Name, Source] = {}
+        self.hosts: dict[str, Host] = {}
+        self.letters: set[tuple[Name, int, int]] = set()
+        self.clock = self.since = 0.0
+
+    # What happens
+
+    @rule(name=sources, epoch=epochs, number=numbers, backlog=st.booleans())
+    def arrive(self, name: Name, epoch: int, number: int, backlog: bool) -> None:
+        self.listening.tell(self._batch(name, epoch, number, live=not backlog, backlog=backlog))
+        host = self.hosts.setdefault(name[0], Host(self.clock, self.clock))
+        source = self.sources.setdefault(name, Source(self.clock))
+        if epoch > host.epoch:
+            host.epoch, host.changed = epoch, self.clock
+        self._hear(name, host, source, backlog=backlog)
+        source.take(epoch, number, {n for one, e, n in self.letters if (one, e) == (name, epoch)}, self.clock)
+        source.settle(self.clock)
+
+    @rule(name=sources, count=st.integers(1, 6))
+    def go_on(self, name: Name, count: int) -> None:
+        for _ in range(count):
+            source = self.sources.get(name)
+            epoch = source.epoch if source else EPOCH
+            came = source.lives[epoch].came if source else set()
+            self.arrive(name, epoch, max(came, default=-1) + 1, backlog=False)
+
+    @rule(name=sources, epoch=epochs, number=numbers)
+    def refuse(self, name: Name, epoch: int, number: int) -> None:
+        self.listening.dead(self._batch(name, epoch, number))
+        self.letters.add((name, epoch, number))
+        source = self.sources.get(name)
+        if source is not None:
+            if epoch in source.lives:
+                source.lives[epoch].dead.add(number)
+            source.settle(self.clock)
+
+    @precondition(lambda self: self.letters)
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        name, epoch, number = chosen = data.draw(st.sampled_from(sorted(self.letters)))
+        self.letters.remove(chosen)
+        kept = (msgspec.json.decode(row, type=Letter) for _, row in self.listening.rows("letter/"))
+        self.listening.send_again(next(one for one in kept if one.message == self._batch(name, epoch, number).id))
+        if name in self.sources and epoch in self.sources[name].lives:
+            self.sources[name].lives[epoch].dead.discard(number)
+
+    @rule(probes=st.sampled_from((1, 2, 7, 13)))
+    def pass_time(self, probes: int) -> None:
+        for _ in range(probes):
+            self.listening.advance(5)
+            self.clock += 5
+            self._judge()
+
+    @rule(seconds=st.integers(20, 200))
+    def be_without_the_broker(self, seconds: int) -> None:
+        self.listening.away = True
+        self.listening.advance(seconds)
+        assert len(self.listening.waiting) <= 1 + len(self.listening.opened), "a probe, and what was due at once"
+        self.listening.away = False
+        self.listening.settle()
+        self.clock += 15  # no more of it is time in which anybody could have been heard
+        self.since = self.clock
+
+    @rule()
+    def crash(self) -> None:
+        self.listening.start()
+        self.listening.settle()
+        self.since = self.clock
+        for host in self.hosts.values():
+            host.heard = host.changed = self.clock
+            host.backlog = -1e9
+        for source in self.sources.values():
+            source.heard = self.clock
+
+    def _batch(self, name: Name, epoch: int, number: int, **more: bool) -> Arrival:
+        given = {"reason": lost} if (lost := dropped(epoch, number)) else {}
+        host, emitter = name
+        about = {"host": host, "count": RECORDS, "time": self.listening.now, "dropped": given}
+        return arrival(number, epoch, emitter, **about, **more)
+
+    def _hear(self, name: Name, host: Host, source: Source, *, backlog: bool) -> None:
+        if host.silent:
+            for one in self._of(name[0]):
+                one.heard = self.clock
+        host.heard, host.silent = self.clock, False
+        if backlog:
+            host.backlog = self.clock
+        else:
+            source.heard, source.silent = self.clock, False
+
+    # What follows
+
+    def _of(self, host: str) -> list[Source]:
+        return [source for (name, _), source in self.sources.items() if name == host]
+
+    def _judge(self) -> None:
+        for name, host in self.hosts.items():
+            host.silent = host.silent or self.clock - max(host.heard, self.since) > SILENT
+            for source in self._of(name):
+                source.silent = not host.silent and self._is_silent(host, source)
+                source.gap = source.gap or any(not self._in_flight(host, missed) for missed in source.missed())
+
+    def _is_silent(self, host: Host, source: Source) -> bool:
+        if self.clock - max(source.heard, self.since) <= SILENT:
+            return source.silent
+        if source.epoch >= host.epoch:
+            return True
+        return source.silent and self.clock - max(host.changed, self.since) <= SILENT
+
+    def _in_flight(self, host: Host, missed: float) -> bool:
+        return self.clock - max(missed, host.backlog, self.since) < IN_FLIGHT
+
+    @invariant()
+    def every_number_is_in_exactly_one_class(self) -> None:
+        for name, source in self.sources.items():
+            lives = [*source.lives.values(), *source.over]
+            in_flight = [self._in_flight(self.hosts[name[0]], missed) for missed in source.missed()]
+            delivered = sum(len(life.came - life.dead) for life in lives)
+            row = self.listening.row(name[1], name[0])
+            assert {key: row[key] for key in row if key not in ("host", "emitter", "last", "last_heard", "open")} == {
+                "received": delivered,
+                "duplicates": source.twice,
+                "dead": sum(len(life.dead) for life in lives),
+                "in_flight": sum(in_flight),
+                "missing": len(in_flight) - sum(in_flight) + sum(len(life.gaps) for life in source.over),
+                "records": RECORDS * delivered,
+                "dropped": sum(life.dropped for life in lives),
+                "reasons": {"reason": lost} if (lost := sum(life.dropped for life in lives)) else {},
+            }
+            of_all = sum(len(set(range(max(life.came, default=-1) + 1)) | life.dead) for life in lives)
+            assert row["received"] + row["dead"] + row["in_flight"] + row["missing"] == of_all
+
+    @invariant()
+    def what_is_found_is_told(self) -> None:
+        hosts = {("host.silent", name) for name, host in self.hosts.items() if host.silent}
+        emitters = {("emitter.silent", *name) for name, source in self.sources.items() if source.silent}
+        gaps = {("telemetry.gap", *name, "state") for name, source in self.sources.items() if source.gap}
+        assert self.listening.opened == hosts | emitters | gaps
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(
+    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
