@@ -11,7 +11,7 @@ import msgspec
 
 from agents.channel import NO_HELPER, HelperLine
 from agents.gate import Admitted, Gate, Refusal, untimely
-from agents.journal import KEEP_FOR, Answer, age, aged
+from agents.journal import AT_ONCE, Answer, age, aged, outdated
 from agents.registry import ACTIONS
 from exhaust.broker.interface import Delivery
 from exhaust.halts import Halts
@@ -28,7 +28,6 @@ from exhaust.worker import Effect, Keep, Perform, Rows, Worker
 _FINISH_WITHIN = 5.0
 _PATIENCE_AFTER_START = 5.0
 _PRUNE_EVERY = 3600.0
-_PRUNE_AT_ONCE = 1000
 _WINDOW = 1024
 _MOST_RECENT = 1024
 
@@ -101,6 +100,7 @@ class AgentDecider:
         self._rows: Rows = lambda _: iter(())
         self._open: dict[str, Open] = {}
         self._recent: dict[str, Stored] = {}
+        self._keys = 0
         self._fence = Fence()
         self._halts = Halts()
         self.due = 0.0
@@ -118,6 +118,7 @@ class AgentDecider:
     def recall(self, rows: Rows) -> None:
         self._rows = rows
         self._recent = {}
+        self._keys = sum(1 for _ in rows("age/"))
         self._halts.recall(rows)
         entries = (msgspec.json.decode(value, type=Open) for _, value in rows("open/"))
         self._open = {entry.command.key: entry for entry in entries}
@@ -165,13 +166,15 @@ class AgentDecider:
     def tick(self, now: float) -> Iterator[Effect]:
         """Forget keys that no valid command can have any more."""
         self.due = now + _PRUNE_EVERY
+        before = outdated(self._keys, now)
         for count, (row, _) in enumerate(self._rows("age/")):
             received, key = aged(row)
-            if received > now - KEEP_FOR:
+            if received > before:
                 break
-            if count == _PRUNE_AT_ONCE:
+            if count == AT_ONCE:
                 self.due = now + 1.0
                 break
+            self._keys -= 1
             yield Keep(row, None)
             yield Keep(f"done/{key}", None)
             self._recent.pop(key, None)
@@ -189,7 +192,7 @@ class AgentDecider:
     def _refused(self, command: Command, refusal: Refusal, received: float) -> Iterator[Effect]:
         self.counts[refusal.reason] += 1
         answer = Answer(command.key, "refused", refusal.reason, output={"detail": refusal.detail})
-        yield Keep(age(received, command.key), 1)
+        yield self._aging(command.key, received)
         yield from self._answered(command.key, command.id, Stored(command.execution, answer), received)
 
     def _accepted(self, message: Arrival, received: float) -> Iterator[Effect]:
@@ -198,8 +201,12 @@ class AgentDecider:
         self._open[command.key] = entry
         self.counts["accepted"] += 1
         yield Keep(f"open/{command.key}", entry)
-        yield Keep(age(received, command.key), 1)
+        yield self._aging(command.key, received)
         yield Perform(Errand(entry, resumed=False))
+
+    def _aging(self, key: str, received: float) -> Keep:
+        self._keys += 1
+        return Keep(age(received, key), 1)
 
     def _answered(self, key: str, command: str, stored: Stored, now: float) -> Iterator[Effect]:
         self._recent[key] = stored

@@ -7,8 +7,9 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from exhaust.store import Store
 log = logging.getLogger(__name__)
 
 _FINISH_WITHIN = 6.0
-_PRUNE_EVERY = 3600.0
+_LOOK_WITHIN = 10.0
+_PRUNE_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class Helper:
         if action and action.probe and entry.looked:
             with contextlib.suppress(ParamsError, ActionError):
                 kit = Kit(self._gate.policy.current().limits.get(entry.action), self._services)
-                outcome = await _given(action.probe(parse(entry.params, action.params), entry.before, kit))
+                params = parse(entry.params, action.params)
+                outcome = await _found(entry.action, partial(action.probe, params, entry.before, kit))
         if outcome is None:
             return Answer(entry.key, "indeterminate", "interrupted", entry.time)
         now = self._clock.now()
@@ -195,7 +198,8 @@ class Helper:
         before, looked = None, True
         if isinstance(admitted, Admitted) and admitted.action.look:
             try:
-                before = await _given(admitted.action.look(admitted.params, Kit(admitted.limits, self._services)))
+                kit = Kit(admitted.limits, self._services)
+                before = await _found(command.action, partial(admitted.action.look, admitted.params, kit))
             except ActionError:
                 looked = False  # the act will say the same, and be journalled for it
             admitted = self._admit(command)  # once more: while it looked others may have begun, or the policy changed
@@ -247,13 +251,25 @@ class Helper:
 
     async def _prune(self) -> None:
         async for now in self._clock.every(_PRUNE_EVERY):
-            self._journal.prune(now)
+            while self._journal.prune(now):  # noqa: ASYNC110  others have their turn; nothing is waited for
+                await asyncio.sleep(0)
+            await asyncio.to_thread(self._services.trim)
 
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-async def _given(found: Any) -> Any:
-    """Return what was found, waiting for it where it has to be asked for."""
-    return await found if inspect.isawaitable(found) else found
+async def _found(action: str, look: Callable[[], Any]) -> Any:
+    """Return what an action sees, waiting for it where it has to be asked for. Raises ActionError, whatever fails."""
+    try:
+        async with asyncio.timeout(_LOOK_WITHIN):
+            found = look()
+            return await found if inspect.isawaitable(found) else found
+    except ActionError:
+        raise
+    except TimeoutError as exc:
+        raise ActionError(f"'{action}' has seen nothing within {_LOOK_WITHIN:g} s") from exc
+    except Exception as exc:  # as with what it does: its fault must cost one command, not the helper
+        log.exception("action failed to look by a fault of its own", extra={"action": action})
+        raise ActionError(f"'{action}' failed to look: {exc}") from exc

@@ -1,5 +1,6 @@
 """What the helper has begun and what came of it: the reason why nothing is done twice."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -9,6 +10,11 @@ from exhaust.store import Store
 
 KEEP_FOR = 7 * 86400.0
 """How long keys are known, in seconds: far longer than any command is valid."""
+MOST_KEYS = 100_000
+KEEP_AT_LEAST = 86400.0
+"""Of more keys than MOST_KEYS only those of the last day are known: no run that may ask again lasts so long."""
+AT_ONCE = 1000
+"""How many keys are forgotten in one transaction."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -50,13 +56,20 @@ def aged(row: str) -> tuple[float, str]:
     return float(time), key
 
 
+def outdated(keys: int, now: float) -> float:
+    """Return up to when keys are forgotten, of which there are so many."""
+    return now - (KEEP_FOR if keys <= MOST_KEYS else KEEP_AT_LEAST)
+
+
 class Journal:
     """Every method that writes is on disk before it returns."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._keys = sum(1 for _ in store.rows("age/"))
 
     def start(self, entry: Started) -> None:
+        self._keys += 1
         self._store.commit(
             keep={f"open/{entry.key}": _encode(entry), age(entry.time, entry.key): entry.action.encode()}
         )
@@ -83,16 +96,15 @@ class Journal:
             count += name == action.encode()
         return count
 
-    def prune(self, now: float) -> None:
-        """Forget what is older than KEEP_FOR."""
-        gone: dict[str, bytes | None] = {}
-        for row, _ in self._store.rows("age/"):
-            time, key = aged(row)
-            if time > now - KEEP_FOR:
-                break
-            gone |= {row: None, f"done/{key}": None}
-        if gone:
-            self._store.commit(keep=gone)
+    def prune(self, now: float) -> bool:
+        """Forget some of the keys that are outdated; return whether there may be more."""
+        before = outdated(self._keys, now)
+        oldest = (row for row, _ in itertools.islice(self._store.rows("age/"), AT_ONCE))
+        rows = list(itertools.takewhile(lambda row: aged(row)[0] <= before, oldest))
+        if rows:
+            self._store.commit(keep=dict.fromkeys([*rows, *(f"done/{aged(row)[1]}" for row in rows)]))
+            self._keys -= len(rows)
+        return len(rows) == AT_ONCE
 
     def booted(self, boot: str) -> bool:
         """Tell whether this is the first time that this boot of the machine is seen."""

@@ -20,6 +20,8 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 _MARK = "EXHAUST_SERVICE"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,99}")
 _LEFTOVERS_END_WITHIN = 2.0
+MOST_PRINTED = 16 << 20
+"""Of what a service prints about so many bytes are in its log, and as many that came before them in `<name>.log.1`."""
 
 
 class KeptService(msgspec.Struct, frozen=True, tag="kept"):
@@ -123,6 +125,14 @@ class _Service:
         if self.record.wanted != wanted:
             self._write(wanted=wanted)
 
+    def trim(self) -> None:
+        """Begin the log anew once it is long: its writer appends, and so goes on at the new end."""
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            if log.seek(0, os.SEEK_END) > MOST_PRINTED:
+                log.seek(-MOST_PRINTED, os.SEEK_END)
+                self._log.with_suffix(".log.1").write_bytes(log.read())
+                os.truncate(self._log, 0)
+
     def close(self) -> None:
         """Stop watching. The process goes on."""
         self._forget()
@@ -196,6 +206,11 @@ class Kept:
             service = _Service(kept, self._records)
             self._services[kept.name] = service
             service.take_up(rebooted=rebooted)
+
+    def trim(self) -> None:
+        """Bound the logs of all services."""
+        for service in list(self._services.values()):
+            service.trim()
 
     def close(self) -> None:
         for service in self._services.values():

@@ -44,6 +44,10 @@ class Roster:
         self._kept.close()
         self._records.close()
 
+    def trim(self) -> None:
+        """Bound what the services have printed."""
+        self._kept.trim()
+
     async def pid(self, name: str) -> int | None:
         return await self._keeper(name).pid(name)
 

@@ -28,7 +28,8 @@ from exhaust.signing import Keys
 
 log = logging.getLogger(__name__)
 
-COMPONENTS = ("emitters", "collector", "analyzers", "activator", "orchestrator", "agent", "helper")
+# In the order in which they are told to stop: that of the data's way, and last who hears of all others.
+COMPONENTS = ("emitters", "analyzers", "activator", "orchestrator", "agent", "helper", "collector")
 STUCK = 70
 _OPEN_FILES = 65_536
 

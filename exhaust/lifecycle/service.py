@@ -62,13 +62,17 @@ class Watched(Protocol):
 async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_within: float = DRAIN_WITHIN) -> None:
     """Run services side by side until told. One that ends by itself or fails ends all: the supervisor starts anew.
 
-    Raises what the failed one raised, or TimeoutError where the drain took longer than `drain_within` seconds.
+    They are told to stop one after the other, in the order given. Raises what the failed one raised, or TimeoutError
+    where the drain of all took longer than `drain_within` seconds.
     """
-    stopped = asyncio.create_task(until.wait(), name="until")
-    tasks = [asyncio.create_task(service.run(until), name=service.name) for service in services]
+    stops = [asyncio.Event() for _ in services]
+    tasks = [asyncio.create_task(one.run(stop), name=one.name) for one, stop in zip(services, stops, strict=True)]
+    sides: list[asyncio.Task[Any]] = [asyncio.create_task(until.wait(), name="until")]
     try:
-        first, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        first, _ = await asyncio.wait([*sides, *tasks], return_when=asyncio.FIRST_COMPLETED)
         until.set()
+        in_turn = stop_in_turn(list(zip(stops, tasks, strict=True)), drain_within)
+        sides.append(asyncio.create_task(in_turn, name="stop"))
         done, hung = await asyncio.wait(tasks, timeout=drain_within)
         failed = [task for task in done if task.cancelled() or task.exception()]
         failed.sort(key=lambda task: task not in first)  # what failed first is why we stop
@@ -80,7 +84,18 @@ async def serve(services: Sequence[Service], until: asyncio.Event, *, drain_with
             names = ", ".join(task.get_name() for task in hung)
             raise TimeoutError(f"{names} did not stop within {drain_within:g} s")
     finally:
-        await _cancel([stopped, *tasks])
+        await _cancel([*sides, *tasks])
+
+
+async def stop_in_turn(lives: Sequence[tuple[asyncio.Event, asyncio.Future[Any]]], within: float) -> None:
+    """Tell each to stop once the one before it has ended, or has had its share of half of the time; await their ends.
+
+    So what one has sent is taken by the next, which still listens, and the last has half of `within` seconds left.
+    """
+    for stop, life in lives:
+        stop.set()
+        await asyncio.wait([life], timeout=within / 2 / len(lives))
+    await asyncio.wait([life for _, life in lives])
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

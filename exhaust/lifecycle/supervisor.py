@@ -15,6 +15,7 @@ from typing import Any
 
 from exhaust.clock import Clock
 from exhaust.lifecycle.inspection import ask
+from exhaust.lifecycle.service import stop_in_turn
 from exhaust.processes import Process, ended, find, has_ended, reap, send, spawn
 
 # Where a child finds who keeps it: it ends with its supervisor, or a second set would run beside it.
@@ -44,7 +45,7 @@ class Limits:
     """How long is waited for a child, in seconds.
 
     Killed is who, having answered once, does not answer for `hung_after`, or who has not answered `starts_within` of
-    its start; and who has not ended `stop_within` of being told to.
+    its start; and who has not ended when all were to have stopped: `stop_within` of the first being told to.
     """
 
     ask_every: float = 1.0
@@ -254,7 +255,7 @@ class Keeper:
     async def _stop(self, life: asyncio.Future[Any], at_once: asyncio.Event) -> None:
         self._signal(signal.SIGTERM)
         hurry: asyncio.Future[Any] = asyncio.ensure_future(at_once.wait())
-        await asyncio.wait([life, hurry], timeout=self._limits.stop_within, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([life, hurry], return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not life.done():
             log.error("child does not stop, killing it", extra={"child": self.child.name, "pid": self._pid})
@@ -270,20 +271,40 @@ class Keeper:
 
 
 class Supervisor:
-    """The service that keeps all children; `complete` is set once each of them has answered."""
+    """The service that keeps all children; `complete` is set once each of them has answered.
+
+    They are told to stop in the order given, and all of them have `stop_within` for it.
+    """
 
     name = "supervisor"
 
     def __init__(self, kept: Sequence[Child], clock: Clock, limits: Limits = Limits()) -> None:
         self.complete = asyncio.Event()
         self.at_once = asyncio.Event()
+        self._stop_within = limits.stop_within
         self._keepers = {child.name: Keeper(child, clock, limits, self._look) for child in kept}
 
     async def run(self, until: asyncio.Event) -> None:
-        """Keep them until told; then stop them, with `at_once` by force, and return when they ended."""
+        """Keep them until told; then stop one after the other, with `at_once` by force, and return when they ended."""
         async with asyncio.TaskGroup() as tasks:
+            lives = []
             for name, keeper in self._keepers.items():
-                tasks.create_task(keeper.keep(until, self.at_once), name=name)
+                stop = asyncio.Event()
+                lives.append((stop, tasks.create_task(keeper.keep(stop, self.at_once), name=name)))
+            await until.wait()
+            await self._stop(lives)
+
+    async def _stop(self, lives: Sequence[tuple[asyncio.Event, asyncio.Task[None]]]) -> None:
+        in_turn = asyncio.create_task(stop_in_turn(lives, self._stop_within), name="stop")
+        hurry = asyncio.create_task(self.at_once.wait(), name="hurry")
+        try:
+            await asyncio.wait([in_turn, hurry], timeout=self._stop_within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            in_turn.cancel()
+            hurry.cancel()
+        self.at_once.set()
+        for stop, _ in lives:
+            stop.set()
 
     def status(self) -> dict[str, Any]:
         return {"children": {name: keeper.status() for name, keeper in self._keepers.items()}}

@@ -88,6 +88,11 @@ async def test_what_cannot_be_read_is_set_aside_and_the_loop_goes_on(tmp_path: P
             return len(rows) == 4 and all(sum(row["refused"].values()) > 0 for row in rows)
 
         await installation.until(refused)
+        letters = await installation.items("dead-letters")
+        readers = {letter["queue"].split(".")[1] for letter in letters if letter["queue"]}
+        assert readers >= {"collector", "analyzers", "activator", "orchestrator", "agent"}
+        assert all(letter["reason"] for letter in letters if letter["queue"])
+        assert sum(letter["size"] for letter in letters) <= 64 << 20
         assert installation.pids() == pids, "nobody died of it"
 
 

@@ -166,6 +166,18 @@ def test_with_the_rights_of_the_how_to_the_loop_closes_through_rabbitmq(brokered
         until(lambda: brokered.typed("exhaust executions --filter verdict=recovered").out != "", log)
 
 
+async def test_with_the_rights_of_the_how_to_a_dead_letter_is_kept_and_sent_again(brokered: Terminal) -> None:
+    log, letters = brokered.folder / "up.log", "exhaust dead-letters --filter message=odd"
+    with up(brokered):
+        async with RabbitMQ(load(brokered.config, CATALOGUE).broker, name="stranger") as link:
+            await link.wait_connected(ENDS_WITHIN)
+            await link.publish(Publication("exhaust.journal", "odd", "odd", "odd", b"not JSON", 0.0))
+        until(lambda: brokered.typed(letters).out != "", log)
+        assert brokered.typed(f"{letters} --resend").code == 0
+        until(lambda: "sent again 1 time" in brokered.typed(letters).out, log)
+        assert "no message of ours" in brokered.typed(letters).out, "it was read, and refused for what it is"
+
+
 async def test_the_rights_of_the_how_to_let_a_component_send_to_itself(brokered: Terminal) -> None:
     broker = load(brokered.config, CATALOGUE).broker
     async with RabbitMQ(broker, name="rights") as link:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.helper import Helper
-from agents.kept import KeptService
+from agents.kept import MOST_PRINTED, KeptService
 from exhaust.errors import ConfigurationError
 from exhaust.processes import find
 from exhaust.store import Store
@@ -60,6 +60,21 @@ async def test_a_service_has_its_directory_its_output_and_no_environment_but_its
     for name in ("LC_CTYPE", "_"):
         said = said.replace(f"'{name}', ", "").replace(f", '{name}'", "")
     assert said == "/usr ['A', 'EXHAUST_SERVICE', 'LANG', 'PATH'] b\n"
+
+
+async def test_what_it_prints_is_bounded_and_the_newest_of_it_kept(host: Host) -> None:
+    log = host.state / "services" / "shop.log"
+    log.parent.mkdir()
+    log.write_bytes(b"old\n" + bytes(MOST_PRINTED) + b"newest\n")
+    program = "import itertools, time\nfor n in itertools.count(): print(n, flush=True); time.sleep(0.01)"
+    async with host.helper(python(program)):
+        await until(lambda: log.stat().st_size < MOST_PRINTED)
+        said = log.read_text()
+        await until(lambda: len(log.read_text()) > len(said))
+        assert all(line.isdigit() for line in log.read_text().split())
+        before = log.with_suffix(".log.1").read_bytes()
+    assert MOST_PRINTED <= len(before) < MOST_PRINTED + 10_000
+    assert before.strip(b"\0").startswith(b"newest\n")
 
 
 async def test_its_end_is_noticed_recorded_and_announced(host: Host) -> None:

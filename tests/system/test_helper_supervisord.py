@@ -310,7 +310,7 @@ async def test_the_emitter_hears_of_a_restart_before_its_result_is_out(host: Hos
         entry = Entry(name="worker", provider="supervisord", socket=supervision.socket)
         settings = Services(services=(entry,), state=str(host.state))
         async with (
-            aclosing(cast("AsyncGenerator[Record]", emit(settings, VirtualClock()))) as records,
+            aclosing(cast("AsyncGenerator[Record]", emit(settings, VirtualClock(), {}))) as records,
             host.helper(worker(supervision)),
             asyncio.timeout(PATIENCE),
         ):

@@ -88,7 +88,7 @@ class Records:
 @asynccontextmanager
 async def observed(state: Path, *entries: Entry, clock: Clock | None = None) -> AsyncIterator[Records]:
     settings = Services(services=entries, state=str(state), every=10.0)
-    async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock or VirtualClock()))) as records:
+    async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock or VirtualClock(), {}))) as records:
         yield Records(records)
 
 

@@ -47,7 +47,7 @@ async def observed(
 ) -> AsyncIterator[Records]:
     entries = tuple(Entry(name=name, provider="supervisord", socket=socket, **rest) for name in names)
     settings = Services(services=entries, every=every)
-    async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock or VirtualClock()))) as records:
+    async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock or VirtualClock(), {}))) as records:
         yield Records(records)
 
 
@@ -197,7 +197,7 @@ async def test_the_helpers_announcement_is_told_at_once_and_only_its_wish_is_bel
         process = await supervision.running("worker")
         entry = Entry(name="worker", provider="supervisord", socket=supervision.socket)
         settings = Services(services=(entry,), state=str(tmp_path))
-        async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock))) as yielded:
+        async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock, {}))) as yielded:
             records = Records(yielded)
             first = await records.next()
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
@@ -218,7 +218,7 @@ async def test_a_supervisord_that_hangs_holds_up_nobody_else() -> None:
         ]
         with hanging.stopped():
             settings = Services(services=tuple(entries))
-            async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock))) as yielded:
+            async with aclosing(cast("AsyncGenerator[Record]", emit(settings, clock, {}))) as yielded:
                 records = Records(yielded)
                 assert (await records.next()).fields["service"] == "worker"
                 told = await records.next()

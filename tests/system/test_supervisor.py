@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -20,8 +21,16 @@ HASTY = Limits(ask_every=0.05, hung_after=0.5, starts_within=1.5, stop_within=5.
 CHILD = """
 import os, signal, socket, sys, time
 how, path = sys.argv[1:]
+def end_slowly(*_):
+    begun = time.monotonic()
+    time.sleep(0.2)
+    with open(os.path.join(os.path.dirname(path), "ends"), "a") as ends:
+        ends.write(f"{os.path.basename(path)} {begun} {time.monotonic()}\\n")
+    sys.exit(0)
 if how == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+elif how == "slow":
+    signal.signal(signal.SIGTERM, end_slowly)
 else:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 with open(path, "a") as lives:
@@ -127,6 +136,31 @@ async def test_a_stop_ends_every_child_and_starts_none(household: Household) -> 
         for name in "abc":
             ((pid, _),) = household.lives(name)
             assert find(pid) is None
+
+
+async def test_each_child_is_told_to_stop_once_the_one_before_it_has_ended(
+    household: Household, tmp_path: Path
+) -> None:
+    limits = Limits(stop_within=600.0)
+    async with household.kept(*(household.child(name, "slow") for name in "cab"), limits=limits) as task:
+        await eventually(lambda: all(household.lives(name) for name in "abc"))
+        household.until.set()
+        async with asyncio.timeout(WITHIN):
+            await task
+    ends = [line.split() for line in (tmp_path / "ends").read_text().splitlines()]
+    assert [name for name, _, _ in ends] == ["c", "a", "b"]
+    assert all(float(ended) <= float(begun) for (_, _, ended), (_, begun, _) in itertools.pairwise(ends))
+
+
+async def test_who_does_not_stop_holds_up_the_others_only_so_long(household: Household) -> None:
+    limits = Limits(stop_within=3.0)
+    async with household.kept(household.child("a", "stubborn"), household.child("b", "slow"), limits=limits) as task:
+        await eventually(lambda: all(household.lives(name) for name in "ab"))
+        household.until.set()
+        async with asyncio.timeout(WITHIN):
+            await task
+        assert household.row("a")["last_exit"] == -signal.SIGKILL
+        assert household.row("b")["last_exit"] == 0
 
 
 async def test_a_child_that_does_not_stop_is_killed(household: Household) -> None:

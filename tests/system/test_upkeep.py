@@ -61,8 +61,21 @@ async def configured(installation: Installation, more: str) -> AsyncIterator[Non
         yield
     finally:
         installation.config.write_text(before)
+        epoch = await epoch_of(installation)
         installation.reload()
+
+        async def anew() -> bool:
+            return epoch is None or (await epoch_of(installation) or 0) > epoch
+
+        await installation.until(anew)
         await installation.until(installation.is_ready)
+
+
+async def epoch_of(installation: Installation) -> int | None:
+    """Return how often the analyzers have begun to lead, None while nobody can say."""
+    told = await installation.status("all")
+    epoch: int | None = told["services"]["analyzers"].get("epoch") if told else None
+    return epoch
 
 
 async def reload_of(installation: Installation, name: str, after: float) -> dict[str, Any]:

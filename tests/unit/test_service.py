@@ -71,6 +71,38 @@ async def test_told_to_stop_all_drain_and_serve_returns(until: asyncio.Event) ->
     assert one.events == other.events == ["draining", "drained"]
 
 
+async def test_each_is_told_to_stop_once_the_one_before_it_has_drained(until: asyncio.Event) -> None:
+    told = [asyncio.Event() for _ in range(3)]
+    go = [asyncio.Event() for _ in range(3)]
+
+    def drain(number: int) -> Callable[[], Awaitable[None]]:
+        async def drained() -> None:
+            told[number].set()
+            await go[number].wait()
+
+        return drained
+
+    fakes = [Fake(f"fake-{number}", drain(number)) for number in range(3)]
+    async with asyncio.timeout(WITHIN):
+        serving = asyncio.create_task(serve(fakes, until, drain_within=600.0))
+        await asyncio.sleep(0)
+        until.set()
+        for number in range(3):
+            await told[number].wait()
+            assert [event.is_set() for event in told] == [n <= number for n in range(3)]
+            go[number].set()
+        await serving
+
+
+async def test_one_that_takes_long_to_stop_holds_up_the_others_only_so_long(until: asyncio.Event) -> None:
+    slow, others = Fake("slow", hang), [Fake(f"other-{n}") for n in range(3)]
+    until.set()
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(TimeoutError, match=r"^slow did not stop"):
+            await serve([slow, *others], until, drain_within=1.0)
+    assert [other.events for other in others] == [["draining", "drained"]] * 3
+
+
 async def test_a_crash_stops_the_others_in_order_and_is_raised(until: asyncio.Event) -> None:
     one, other = Fake("one"), Fake("other")
     one.fault.set_exception(ValueError("crashed"))
