@@ -7,7 +7,9 @@ RUN := .venv/.run
 DEV := .venv/.dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs lock rabbitmq bench-loop bench-hops bench-expressions soak-crashes clean
+.PHONY: help demo test check docs lock rabbitmq soak-crashes soak-short soak soak-mutants perf-docs clean \
+	bench-loop bench-hops bench-expressions bench-throughput bench-latency bench-peers bench-growth bench-spool \
+	bench-inference
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,9 +46,45 @@ bench-hops: $(DEV)  ## one hop through RabbitMQ: latency, and processor time of 
 bench-expressions: $(DEV)  ## evaluations a second, beside another implementation of CEL
 	$(BIN)/python -m benchmarks.expressions
 
+bench-throughput: $(DEV)  ## records a second through ten conditions, beside a bare client; actions while they flow
+	@tests/needs
+	$(BIN)/python -m benchmarks.throughput
+
+bench-latency: $(DEV)  ## record to command at 100, 1,000 and 20,000 records a second, beside the floor
+	@tests/needs
+	$(BIN)/python -m benchmarks.latency
+
+bench-peers: $(DEV)  ## the same fault under ansible-rulebook, Prometheus with Alertmanager, and monit
+	@tests/needs
+	$(BIN)/python -m benchmarks.peers
+
+bench-inference: $(DEV)  ## processor time of a record in the analyzers
+	$(BIN)/python -m benchmarks.inference
+
+bench-growth: $(DEV)  ## cost against the number of hosts, rules and open facts
+	$(BIN)/python -m benchmarks.growth
+
+bench-spool: $(DEV)  ## ways to keep records safe before they are sent, beside the disk
+	$(BIN)/python -m benchmarks.spool
+
+perf-docs: $(DEV)  ## write docs/performance.md from what the benchmarks have kept
+	$(BIN)/python -m benchmarks.report
+
 soak-crashes: $(DEV)  ## kill every component at 200 more moments of the loop's way
 	@tests/needs
 	EXHAUST_CRASHES=200 $(BIN)/pytest -q tests/system/test_crashes.py
+
+soak-short: $(DEV)  ## every fault once, a few minutes, under load: nothing lost, no effect twice
+	@tests/soak/needs
+	$(BIN)/python -m tests.soak.run --seed 1 --round 1 --slack 2
+
+soak: $(DEV)  ## every fault as often as it takes, about an hour; what was done is kept, and it goes on from there
+	@tests/soak/needs
+	$(BIN)/python -m tests.soak.run
+
+soak-mutants: $(DEV)  ## check the soak itself: it must find out a product with a seeded fault
+	@tests/soak/needs
+	$(BIN)/python -m tests.soak.mutants
 
 lock:  ## pin the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv

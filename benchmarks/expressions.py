@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import cel
 
+from benchmarks.machine import save, table, typed
 from exhaust.expressions import Unknown, compile_expression
 
 SOURCE: Final = "record.cpu_percent > 90 && host.labels.role == 'web'"
@@ -19,6 +20,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "first term false": {"cpu_percent": 5.5, "load": 1.0},
     "field missing": {"load": 1.0},
 }
+TITLE: Final = "Expressions: a compiled condition, beside another implementation of CEL"
 GOAL: Final = 3_000_000  # evaluations a second on one core, where both terms count
 ROUNDS: Final = 7
 
@@ -70,15 +72,20 @@ def compilations() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help=f"fail below {GOAL:,} evaluations a second")
+    parser.add_argument("--quick", action="store_true", help="keep the figures apart: a smoke run")
     arguments = parser.parse_args()
     assert compile_expression(SOURCE, ["record", "host"])(CASES["true"], HOST) is True
     assert isinstance(compile_expression(SOURCE, ["record", "host"])(CASES["field missing"], HOST), Unknown)
-    print(f"{SOURCE}\n\n{'case':<20}{'ours, M/s':>12}{'cel, M/s':>12}{'ratio':>8}")
-    speeds = {}
+    rows, speeds = [], {}
     for case, record in CASES.items():
         speeds[case], other = ours(record), theirs(record)
-        print(f"{case:<20}{speeds[case] / 1e6:>12.2f}{other / 1e6:>12.3f}{speeds[case] / other:>8.0f}")
-    print(f"\ncompiled in {1e3 / compilations():.2f} ms")
+        row = {"case": case, "ours": round(speeds[case]), "cel": round(other), "ratio": round(speeds[case] / other)}
+        rows.append(row)
+    lines = table(("evaluations a second", "ours", "cel", "ratio"), [list(row.values()) for row in rows])
+    text = f"{SOURCE}\n\n{lines}\n\ncompiled in {1e3 / compilations():.2f} ms"
+    print(text)
+    quick = arguments.check or arguments.quick
+    save("expressions", title=TITLE, command=typed("expressions"), text=text, rows=rows, quick=quick)
     return 1 if arguments.check and speeds["true"] < GOAL else 0
 
 

@@ -13,19 +13,22 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
+from benchmarks.command import end_with_parent
+from benchmarks.machine import save, table, typed
 from benchmarks.node import Node
 from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
 
 BODY = 200
 FLOOD = 5_000
+TITLE = "Hops: one message through RabbitMQ, our client and stock aio-pika"
 IN_FLIGHT = 100
 EXCHANGE = "hops"
 
@@ -33,14 +36,14 @@ Publish = Callable[[str, bytes], Awaitable[Any]]
 Got = Callable[[bytes], None]
 
 
-def _queue(name: str) -> Queue:
+def queue_of(name: str) -> Queue:
     return Queue(name, (Binding(EXCHANGE, name),))
 
 
 @contextlib.asynccontextmanager
 async def _lean_publisher(url: str, queue: str) -> AsyncIterator[Publish]:
     async with RabbitMQ(url, name="hops") as broker:
-        await broker.declare([EXCHANGE], [_queue(queue)])
+        await broker.declare([EXCHANGE], [queue_of(queue)])
         yield lambda identity, body: broker.publish(
             Publication(EXCHANGE, queue, identity, "hop/1", body, time.time(), {"host": "h", "seq": 1})
         )
@@ -54,8 +57,8 @@ async def _lean_consumer(url: str, queue: str, got: Got) -> AsyncIterator[None]:
         return [ACKNOWLEDGE] * len(deliveries)
 
     async with RabbitMQ(url, name="hops") as broker:
-        await broker.declare([EXCHANGE], [_queue(queue)])
-        async with broker.consume(_queue(queue), handler):
+        await broker.declare([EXCHANGE], [queue_of(queue)])
+        async with broker.consume(queue_of(queue), handler):
             yield
 
 
@@ -133,16 +136,19 @@ async def _consume(pipe: Connection, client: str, url: str, queue: str, count: i
 
 
 def _worker(role: Callable[..., Coroutine[Any, Any, None]], pipe: Connection, *args: object) -> None:
-    asyncio.run(role(pipe, *args))
+    end_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.is_alive():  # else it went before it could be noticed
+        asyncio.run(role(pipe, *args))
 
 
-class _Child:
+class Child:
     """One process with its own interpreter, and the pipe on which it answers."""
 
     def __init__(self, role: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_worker, args=(role, theirs, *args))
+        self._process = spawn.Process(target=_worker, args=(role, theirs, *args), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -153,19 +159,23 @@ class _Child:
         self._process.join()
         self.pipe.close()
 
+    def kill(self) -> None:
+        """End it whatever it does: who waits for its answer gets EOFError."""
+        self._process.kill()
+
 
 async def _declare(url: str, queue: str) -> None:
     async with RabbitMQ(url, name="hops") as broker:
-        await broker.declare([EXCHANGE], [_queue(queue)])
+        await broker.declare([EXCHANGE], [queue_of(queue)])
 
 
 def _paced(client: str, url: str, queue: str, rate: float, seconds: float) -> tuple[float, float]:
     """Return p50 and p99 of the latency in ms."""
     count = int(rate * seconds)
     asyncio.run(_declare(url, queue))
-    reader = _Child(_consume, client, url, queue, count)
+    reader = Child(_consume, client, url, queue, count)
     reader.answer()
-    writer = _Child(_publish, client, url, queue, count, rate)
+    writer = Child(_publish, client, url, queue, count, rate)
     writer.answer()
     _, delays = reader.answer()
     for child in (reader, writer):
@@ -177,10 +187,10 @@ def _paced(client: str, url: str, queue: str, rate: float, seconds: float) -> tu
 def _flooded(client: str, url: str, queue: str) -> tuple[float, float]:
     """Return the CPU of one publication and of one delivery, in µs, IN_FLIGHT at a time."""
     asyncio.run(_declare(url, queue))
-    writer = _Child(_publish, client, url, queue, FLOOD, 0)
+    writer = Child(_publish, client, url, queue, FLOOD, 0)
     publishing = writer.answer()
     writer.join()
-    reader = _Child(_consume, client, url, queue, FLOOD)
+    reader = Child(_consume, client, url, queue, FLOOD)
     reader.answer()
     consuming, _ = reader.answer()
     reader.join()
@@ -194,7 +204,10 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 1000.0])
     parser.add_argument("--clients", nargs="+", default=["stock", "lean"], choices=["stock", "lean"])
     parser.add_argument("--erl-args", default="", help="further options of the node's Erlang machine")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of a second each")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
     results: dict[str, dict[str, list[float]]] = {}
     with Node(erl_args=options.erl_args) as node:
         for turn in range(options.rounds):
@@ -208,16 +221,18 @@ def main() -> None:
                 publishing, consuming = _flooded(client, node.url, f"hops.{client}.flood.{turn}")
                 mine.setdefault("publish CPU µs", []).append(publishing)
                 mine.setdefault("delivery CPU µs", []).append(consuming)
-    _print(results)
+    rows = list(_rows(results))
+    text = table(("median of the rounds", *options.clients, "ratio"), [list(row.values()) for row in rows])
+    print(text)
+    save("hops", title=TITLE, command=typed("hops"), text=text, rows=rows, quick=options.quick)
 
 
-def _print(results: dict[str, dict[str, list[float]]]) -> None:
-    clients = list(results)
-    print(f"{'median of the rounds':<22}" + "".join(f"{client:>10}" for client in clients) + f"{'ratio':>10}")
-    for row in results[clients[0]]:
-        medians = [statistics.median(results[client][row]) for client in clients]
-        ratio = f"{medians[0] / medians[-1]:>9.1f}x" if len(medians) > 1 else ""
-        print(f"{row:<22}" + "".join(f"{median:>10.2f}" for median in medians) + ratio)
+def _rows(results: dict[str, dict[str, list[float]]]) -> Iterator[dict[str, Any]]:
+    """Yield the medians of every client, and how many times the last one's goes into the first one's."""
+    first, *_, last = (*results, *results)
+    for what in results[first]:
+        medians = {client: round(statistics.median(found[what]), 2) for client, found in results.items()}
+        yield {"what": what, **medians, "ratio": round(medians[first] / medians[last], 1)}
 
 
 if __name__ == "__main__":

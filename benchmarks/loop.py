@@ -11,19 +11,22 @@ import json
 import os
 import shutil
 import signal
-import socket
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks import monit
-from benchmarks.node import Node
+from benchmarks.command import Findings, end_with_parent
+from benchmarks.installation import tree
+from benchmarks.machine import prose, quantiles, save, table, typed
+from benchmarks.node import Node, free_port
+from benchmarks.packages import MissingError
 from exhaust.broker.interface import ACKNOWLEDGE, Binding, Delivery, Disposition, Publication, Queue
 from exhaust.broker.rabbitmq import RabbitMQ
 from exhaust.commands.client import Client
@@ -59,18 +62,13 @@ workflows:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Loop:
     """A running installation whose one service can be killed."""
 
     def __init__(self, folder: Path, broker: str) -> None:
         self._folder = folder
         self._port = free_port()
+        self.up = 0
         (folder / "conf").mkdir()
         text = CONFIGURATION.format(folder=folder, broker=broker, port=self._port)
         (folder / "conf" / "site.yaml").write_text(text)
@@ -89,7 +87,9 @@ class Loop:
                 str(self._folder / "conf"),
                 stdout=log,
                 stderr=log,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
+        self.up = process.pid
         try:
             await self._until(lambda: (self._folder / "state" / "token").exists() and self.pid())
             async with Client(f"127.0.0.1:{self._port}", self._folder / "state" / "token") as client:
@@ -228,26 +228,22 @@ async def floor_of(url: str, folder: Path) -> AsyncIterator[Floor]:
                 yield floor
 
 
-def processor_seconds() -> dict[str, float]:
+def processor_seconds(up: int, node: int | None) -> dict[str, float]:
     """Return what each process of the loop and of the broker has used of a processor so far."""
     used: dict[str, float] = {}
-    for process in psutil.process_iter(["cmdline", "cpu_times"]):
-        words = process.info["cmdline"] or []
-        name = "broker" if "beam.smp" in " ".join(words[:1]) else words[4] if words[1:4] == RUN else ""
-        if name:
-            times = process.info["cpu_times"]
-            used[name] = used.get(name, 0.0) + times.user + times.system
+    for process in (*tree(up), *tree(node)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            name = words[4] if words[1:4] == RUN else "broker" if "beam.smp" in " ".join(words[:1]) else ""
+            if name:
+                times = process.cpu_times()
+                used[name] = used.get(name, 0.0) + times.user + times.system
     return used
 
 
-def quantiles(values: Sequence[float]) -> tuple[float, float]:
-    cuts = statistics.quantiles(values, n=100, method="inclusive")
-    return cuts[49], cuts[98]
-
-
-def table(found: Sequence[dict[str, float]], floor: Sequence[float], label: str) -> None:
-    rows = {f"  {name}": [one[name] for one in found if name in one] for name in ("noticed", "open", "decided")}
-    rows |= {
+def findings(found: Sequence[dict[str, float]], floor: Sequence[float], label: str, *notes: str) -> Findings:
+    steps = {f"  {name}": [one[name] for one in found if name in one] for name in ("noticed", "open", "decided")}
+    steps |= {
         "death → command": [one["command"] for one in found],
         "death → restarted": [one["restarted"] for one in found],
         **{f"  {name}": [one[name] for one in found if name in one] for name in ("running", "closed")},
@@ -255,52 +251,42 @@ def table(found: Sequence[dict[str, float]], floor: Sequence[float], label: str)
         "death → verdict seen over HTTP": [one["seen"] for one in found],
     }
     if floor:
-        rows["floor: 6 hops, 8 commits, 1 spawn"] = list(floor)
-    print(f"\n{label}, {len(found)} kills, milliseconds\n{'':36}{'p50':>8}{'p99':>8}{'max':>8}")
-    for name, values in rows.items():
-        middle, high = quantiles(values)
-        print(f"{name:36}{middle:8.1f}{high:8.1f}{max(values):8.1f}")
+        steps["floor: 6 hops, 8 commits, 1 spawn"] = list(floor)
+    rows: list[dict[str, Any]] = []
+    for name, values in steps.items():
+        p50, p99 = quantiles(values)
+        rows.append(
+            {"step": name.strip(), "p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "most_ms": round(max(values), 1)}
+        )
+    lines = [(name, *list(row.values())[1:]) for name, row in zip(steps, rows, strict=True)]
+    text = "\n".join((table((f"{label}, {len(found)} kills, ms", "p50", "p99", "max"), lines), *notes))
+    return Findings("Loop: a service is killed, restarted, and verified to be back", text, rows)
 
 
-async def compare_with_monit(folder: Path) -> None:
-    if not monit.installed():
-        print("\nmonit is not installed here (apt-get install monit): not compared")
-        return
-    (folder / "monit").mkdir()
-    found = await monit.measure(folder / "monit", MONIT_KILLS)
-    middle, high = quantiles(found)
-    print(
-        f"\nmonit, checking every second, {len(found)} kills: death → restarted p50 {middle:.0f} ms, p99 {high:.0f} ms"
-    )
-
-
-async def bench(kills: int, apart: float, embedded: bool) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="exhaust-bench-"))
+async def compared_with_monit(folder: Path) -> str:
     try:
-        if embedded:
-            loop = Loop(folder, "embedded")
-            async with loop.running() as client:
-                table(await measure(client, loop, kills, apart, None), [], "embedded")
-            return
-        node = Node(folder / "node")
-        node.start()
-        try:
-            loop = Loop(folder, node.url)
-            async with loop.running() as client, floor_of(node.url, folder) as floor:
-                await measure(client, loop, 5, 0.2, None)
-                before = processor_seconds()
-                found = await measure(client, loop, kills, apart, floor)
-                after = processor_seconds()
-                table(found, floor.samples, "RabbitMQ")
-                print(
-                    "\nprocessor milliseconds a kill: "
-                    + ", ".join(f"{n} {1000 * (after[n] - before.get(n, 0)) / kills:.1f}" for n in after)
-                )
-        finally:
-            node.stop()
-        await compare_with_monit(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        peer = await monit.measure(folder / "monit", MONIT_KILLS)
+    except MissingError as error:
+        return f"monit was not measured: {error}"
+    p50, p99 = quantiles(peer.found)
+    return f"{peer.name}, {peer.configuration}, {len(peer.found)} kills: restarted p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+
+
+async def bench(folder: Path, kills: int, apart: float, embedded: bool) -> Findings:
+    if embedded:
+        loop = Loop(folder, "embedded")
+        async with loop.running() as client:
+            return findings(await measure(client, loop, kills, apart, None), [], "embedded")
+    with Node(folder / "node") as node:
+        loop = Loop(folder, node.url)
+        async with loop.running() as client, floor_of(node.url, folder) as floor:
+            await measure(client, loop, 5, 0.2, None)
+            before = processor_seconds(loop.up, node.pid)
+            found = await measure(client, loop, kills, apart, floor)
+            after = processor_seconds(loop.up, node.pid)
+    used = ", ".join(f"{name} {1000 * (after[name] - before.get(name, 0)) / kills:.1f}" for name in after)
+    compared = await compared_with_monit(folder)
+    return findings(found, floor.samples, "RabbitMQ", prose(f"processor milliseconds a kill: {used}"), compared)
 
 
 def main() -> None:
@@ -308,8 +294,18 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--apart", type=float, default=1.0, help="seconds between kills")
     parser.add_argument("--embedded", action="store_true", help="without RabbitMQ, all in one process")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of a few kills")
     options = parser.parse_args()
-    asyncio.run(bench(options.kills, options.apart, options.embedded))
+    kills, apart = (5, 0.3) if options.quick else (options.kills, options.apart)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    folder = Path(tempfile.mkdtemp(prefix="exhaust-bench-"))
+    try:
+        found = asyncio.run(bench(folder, kills, apart, options.embedded))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(found.text)
+    if not options.embedded:
+        save("loop", title=found.title, command=typed("loop"), text=found.text, rows=found.rows, quick=options.quick)
 
 
 if __name__ == "__main__":
