@@ -7,7 +7,7 @@ import msgspec
 
 from agents.agent import AgentDecider, Arrival, Errand
 from agents.gate import Refusal
-from agents.journal import KEEP_FOR, Answer
+from agents.journal import AT_ONCE, KEEP_AT_LEAST, KEEP_FOR, MOST_KEYS, Answer, age
 from exhaust.messages import Command, Order, Result
 from exhaust.worker import Effect, Keep, Perform
 
@@ -214,6 +214,21 @@ def test_keys_are_forgotten_after_a_week() -> None:
     assert "done/key-1" not in host.disk.rows
     assert "open/key-2" in host.disk.rows
     assert len([row for row in host.disk.rows if row.startswith("age/")]) == 1
+
+
+def test_of_too_many_keys_only_those_of_the_last_day_are_known() -> None:
+    host = Host()
+    days = {"old": NOW - 2 * KEEP_AT_LEAST, "new": NOW - KEEP_AT_LEAST / 2}
+    for name, received in days.items():
+        keys = [f"{name}-{n}" for n in range(MOST_KEYS // 2 + 200)]
+        host.disk.rows |= {age(received, key): b"1" for key in keys} | dict.fromkeys((f"done/{k}" for k in keys), b"{}")
+    host.start()
+    while host.decider.due <= NOW + 60:
+        host.disk.take(host.decider.tick(max(NOW, host.decider.due)))
+    known = [row for row in host.disk.rows if row.startswith("done/")]
+    assert MOST_KEYS - AT_ONCE < len(known) <= MOST_KEYS
+    assert sum(row.startswith("done/new") for row in known) == MOST_KEYS // 2 + 200
+    assert sum(row.startswith("age/") for row in host.disk.rows) == len(known)
 
 
 def test_the_same_command_gives_the_same_result_id() -> None:

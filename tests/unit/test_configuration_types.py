@@ -1,6 +1,6 @@
 """What is right is not refused: fields of any stream, values that fit, evidence that comes in time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Probes(Settings, frozen=True, kw_only=True):
     probes: list[Probe] = []
 
 
-async def none(settings: Probes, clock: Clock) -> AsyncIterator[Record]:
+async def none(settings: Probes, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
     return
     yield
 

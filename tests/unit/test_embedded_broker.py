@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from exhaust.broker.embedded import Embedded, matches, words_of
+from exhaust.broker.handling import DEAD_QUEUE
 from exhaust.broker.interface import ACKNOWLEDGE, REDELIVER, Binding, Delivery, Disposition, Publication, Queue, Reject
 from exhaust.errors import BrokerError, UncertainError
 
@@ -57,6 +59,49 @@ async def test_dead_letter_counts_as_accepted() -> None:
         await broker.declare(["x"], [TELEMETRY])
         async with broker.consume(TELEMETRY, reject):
             await asyncio.wait_for(broker.publish(publication()), 1)
+
+
+async def test_where_somebody_reads_the_dead_letters_they_are_accepted_only_then() -> None:
+    async def reject(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
+        return [Reject("bad")] * len(deliveries)
+
+    go_on = asyncio.Event()
+
+    async def keep(deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
+        await go_on.wait()
+        return [ACKNOWLEDGE] * len(deliveries)
+
+    async with Embedded() as broker:
+        await broker.declare(["x"], [TELEMETRY])
+        async with broker.consume(TELEMETRY, reject):
+            async with broker.consume(DEAD_QUEUE, keep):
+                first, direct = (
+                    asyncio.ensure_future(broker.publish(one))
+                    for one in (publication(), replace(publication(), exchange="exhaust.dead"))
+                )
+                await turns()
+                assert not first.done()
+                assert not direct.done()
+                go_on.set()
+                await asyncio.wait_for(asyncio.gather(first, direct), 1)
+            second = asyncio.ensure_future(broker.publish(publication()))
+            await turns()
+            assert not second.done(), "the reader is away, and comes back"
+            async with broker.consume(DEAD_QUEUE, keep):
+                await asyncio.wait_for(second, 1)
+
+
+async def test_of_too_many_dead_letters_the_oldest_are_lost_and_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exhaust.broker.embedded.MOST_DEAD", 2)
+    async with Embedded() as broker:
+        async with broker.consume(DEAD_QUEUE, accept):
+            pass
+        sent = [asyncio.ensure_future(broker.publish(Publication("exhaust.dead", "q", str(n), "t", b"", 0.0)))
+                for n in range(4)]  # fmt: skip
+        await turns()
+        assert [one.done() for one in sent] == [True, True, False, False]
+        for one in sent:
+            one.cancel()
 
 
 async def test_redelivery_delays_the_confirm() -> None:

@@ -13,7 +13,7 @@ class Nothing(Settings, frozen=True):
     """Nothing to set."""
 
 
-EMITTER = Emitter("mine", Nothing, lambda settings, clock: None, streams={})  # type: ignore[arg-type,return-value]
+EMITTER = Emitter("mine", Nothing, lambda settings, clock, positions: None, streams={})  # type: ignore[arg-type,return-value]
 NEITHER = "a text"
 
 

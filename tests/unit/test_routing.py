@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exhaust.broker.embedded import matches, words_of
+from exhaust.broker.handling import DEAD_QUEUE
 from exhaust.messages import AnyMessage, Batch, Codec, ExecutionEvent, ExecutionState, Message
 from exhaust.routing import COMMANDS, EXCHANGES, QUEUES, RESULTS, address, agent_queue, control_queue, word
 
@@ -106,11 +107,16 @@ def test_queues_are_named_after_component_and_exchange_and_each_is_there_once() 
     names = [queue.name for queues in QUEUES.values() for queue in queues]
     assert len(set(names)) == len(names)
     for component, queues in QUEUES.items():
-        for queue in queues:
+        for queue in set(queues) - {DEAD_QUEUE}:
             (exchange,) = {binding.exchange for binding in queue.bindings}
             assert queue.name == f"exhaust.{component}.{exchange.removeprefix('exhaust.')}"
             assert queue.leader
             assert queue.delivery_limit == 20
+
+
+def test_dead_letters_are_read_by_the_collector_alone() -> None:
+    assert set(_readers("exhaust.dead", "exhaust.analyzers.telemetry")) == {"collector"}
+    assert DEAD_QUEUE in QUEUES["collector"]
 
 
 def test_a_backlog_reaches_the_analyzers() -> None:

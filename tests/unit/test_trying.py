@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ class Counting(Settings, frozen=True, kw_only=True):
     inner: Inner = Inner()
 
 
-async def count(settings: Counting, clock: Clock) -> AsyncIterator[Record]:
+async def count(settings: Counting, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
     for number in range(settings.until):
         yield Record(float(number), {"n": number}, stream="even" if number % 2 == 0 else "odd")
     match settings.then:
