@@ -15,10 +15,14 @@ Place = tuple[str, Series]
 
 
 class _Own:
-    """The series of one analysis; `oldest` are some that may be forgotten, with when they had been heard of by then."""
+    """The series of one analysis, by key and by host and labels.
+
+    `oldest` are some that may be forgotten, with when they had been heard of by then.
+    """
 
     def __init__(self) -> None:
         self.series: dict[str, Series] = {}
+        self.known: dict[str, dict[Values, Place]] = {}
         self.open = 0
         self.oldest: deque[tuple[float, str]] = deque()
 
@@ -29,7 +33,6 @@ class Population:
     def __init__(self, analyses: Sequence[Analysis]) -> None:
         self._analyses = {analysis.name: analysis for analysis in analyses}
         self._of = {analysis.name: _Own() for analysis in analyses}
-        self._known: dict[tuple[str, str, Values], Place] = {}
         self._open: dict[tuple[str, str], dict[str, Series]] = {}
         self._changed: dict[str, Series] = {}
         self._episodes: dict[str, str] = {}
@@ -53,11 +56,11 @@ class Population:
                 self._add(analysis, key, series)
 
     def _add(self, analysis: Analysis, key: str, series: Series) -> Place:
-        place = key, series
-        self._of[analysis.name].series[key] = series
+        place, own = (key, series), self._of[analysis.name]
+        own.series[key] = series
         # One with other labels is of an older definition: no record is of it any more.
         if series.labels.keys() == analysis.settings.by.keys():
-            self._known[analysis.name, series.host, _values(analysis, series)] = place
+            own.known.setdefault(series.host, {})[_values(analysis, series)] = place
         for episode in series.episodes:
             self._episodes[episode] = key
         if series.open:
@@ -88,11 +91,13 @@ class Population:
 
         It gives None for a new one where there is no room: nothing that is open is forgotten for others.
         """
-        known, name = self._known, analysis.name
-        room = self._of[name].open < analysis.settings.most
+        own = self._of[analysis.name]
+        if own.open >= analysis.settings.most:
+            return own.known.get(host, {}).get
+        known = own.known.setdefault(host, {})
 
         def find(values: Values) -> Place | None:
-            return known.get((name, host, values)) or (self._begun(analysis, host, values) if room else None)
+            return known.get(values) or self._begun(analysis, host, values)
 
         return find
 
@@ -153,10 +158,13 @@ class Population:
                 yield from self._forgotten(analysis, key, series)
 
     def _forgotten(self, analysis: Analysis, key: str, series: Series) -> Iterator[Keep]:
-        del self._of[analysis.name].series[key]
-        place = (analysis.name, series.host, _values(analysis, series))
-        if place in self._known and self._known[place][1] is series:
-            del self._known[place]
+        own = self._of[analysis.name]
+        del own.series[key]
+        known, values = own.known.get(series.host, {}), _values(analysis, series)
+        if values in known and known[values][1] is series:
+            del known[values]
+        if not known:
+            own.known.pop(series.host, None)
         for episode in series.episodes:
             self._episodes.pop(episode, None)
         self._changed.pop(key, None)

@@ -24,16 +24,20 @@ class Gaps:
         self._awaited: dict[Name, float] = {}
         self._due: list[tuple[float, Name]] = []
 
-    def recall(self, streams: Iterable[Stream], reading: float) -> None:
+    def recall(self, streams: Iterable[Stream]) -> None:
         self._awaited.clear()
         self._due.clear()
         for stream in streams:
             if any(stream.gaps()):
-                self.notice(stream.name, reading)
+                self.look_at(stream.name)
 
     def notice(self, name: Name, reading: float) -> None:
         """Note that a stream has a gap that was noticed at a reading."""
         self._await(name, reading + AFTER)
+
+    def look_at(self, name: Name) -> None:
+        """Look at a stream as soon as can be."""
+        self._await(name, -math.inf)
 
     def _await(self, name: Name, reading: float) -> None:
         """Look at a stream at a reading, unless it will be looked at before."""

@@ -60,8 +60,9 @@ class Path:
         """Go on at `reading`, or where we were if that is later: no time of which something is known lies ahead."""
         kept = max((msgspec.json.decode(row, type=_Kept) for _, row in rows(_ROW)), default=_Kept())
         self._epoch = kept.epoch
-        self._base = max(self._base, reading, kept.reading)
-        self.since = max(self.since, self._base)
+        if self._returned is None:
+            self._base = max(self._base, reading, kept.reading)
+        self._interrupt(self._now)
 
     def begin(self, now: float) -> Iterator[Keep | Batch]:
         """Begin a life of the probe's stream, and send the first."""

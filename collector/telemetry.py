@@ -42,7 +42,7 @@ class Telemetry:
         latest = max((epoch.heard for stream in streams for epoch in stream.epochs), default=0.0)
         self.path.recall(rows, latest)
         self._silence.recall(streams, self.path.since)
-        self._gaps.recall(streams, self.path.since)
+        self._gaps.recall(streams)
 
     def resume(self, now: float) -> Iterator[Effect]:
         """Begin to listen. Nobody was heard until now for want of a listener: that is not their silence."""
@@ -109,7 +109,7 @@ class Telemetry:
         """Take a batch that lay among the dead letters, and was sent again."""
         yield from self.ledger.redeem(letter)
         # Should it never have come otherwise, it is missing again, and may have been for long.
-        self._gaps.notice((letter.host, letter.emitter, letter.stream), -math.inf)
+        self._gaps.look_at((letter.host, letter.emitter, letter.stream))
 
     def _probe(self, probe: Arrival, received: float) -> Iterator[Effect]:
         if not self.path.take(probe, received):

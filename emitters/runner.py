@@ -13,7 +13,6 @@ from emitters.lanes import Lane, Use, uses
 from emitters.spool.parcels import Parcel
 from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
-from exhaust.errors import StoreError
 from exhaust.lifecycle.service import Station
 from exhaust.plugins import Emitter, Record, Settings
 
@@ -100,8 +99,6 @@ class Emitters:
             try:
                 await self._iterate(one)
                 error = "it ended by itself"
-            except StoreError:
-                raise
             except Exception as exc:  # noqa: BLE001  the one place: a plug-in's fault must not stop the others
                 error = f"{type(exc).__name__}: {exc}"
             finally:

@@ -53,7 +53,8 @@ class Decider(Protocol):
     def handle(self, message: Any, received: float) -> Iterable[Effect]:
         """Take a message that came, as `unpack` gave it."""
 
-    def tick(self, now: float) -> Iterable[Effect]: ...
+    def tick(self, now: float) -> Iterable[Effect]:
+        """Do what is due; also asked, though nothing is, once the clock was set back."""
 
     def status(self) -> Mapping[str, Any]:
         """Plain data for an operator."""
@@ -196,7 +197,8 @@ class Worker:
 
     def _decide(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         received = self._clock.now()
-        known = self._store.seen([delivery.id for delivery in deliveries if delivery.exchange not in _NOT_BY_ID])
+        ids = [delivery.id for delivery in deliveries if delivery.exchange not in _NOT_BY_ID]
+        known = self._store.seen(ids) if ids else set()
         turn = Turn()
         answers: list[Disposition] = []
         for delivery in deliveries:
@@ -298,10 +300,13 @@ class Worker:
                 self._flush()
             else:
                 self._alarm = min(self._decider.due, self._later_by)
-                await self._nap()
+                if await self._nap() and self._clock.now() < self._alarm:
+                    # What was left is over and the moment has not come: the clock was set back.
+                    self._flush()
+                    self._turn(self._decider.tick(self._clock.now()))
 
-    async def _nap(self) -> None:
-        """Return at the alarm, or when something is due before it."""
+    async def _nap(self) -> bool:
+        """Return when something is due before the alarm, or at the alarm; say whether it was that."""
         self._rescheduled.clear()
         waits = [
             asyncio.ensure_future(self._rescheduled.wait()),
@@ -309,6 +314,7 @@ class Worker:
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[1].done()
         finally:
             for wait in waits:
                 wait.cancel()

@@ -21,9 +21,12 @@ class Reader:
     def read(self, segment: Segment, position: int, until: int) -> tuple[list[Frame | Hole], int]:
         """Return what is in a segment from a position on, some of it, and where to go on. Raises OSError.
 
-        What the disk cannot read any more is a hole; an error that may pass is raised.
+        What the disk does not have any more is a hole; an error that may pass is raised.
         """
-        file = self._disk.open(segment.name)
+        try:
+            file = self._disk.open(segment.name)
+        except FileNotFoundError:
+            return [Hole(position, until)], until
         try:
             data = _read(file, position - segment.start, min(_CHUNK, until - position))
             found: list[Frame | Hole] = []

@@ -120,8 +120,8 @@ class Log:
             raise
 
     def _fresh(self, name: str) -> File:
-        while not self._spares:
-            self.prepare()
+        if not self._spares:
+            self.prepare(self.size // _STEP + 1)
         self._disk.rename(self._spares.pop(), name)
         return self._disk.open(name)
 
@@ -141,16 +141,18 @@ class Log:
                 self._file.close()
             self._file = None
 
-    def prepare(self) -> None:
-        """Do a step towards one more spare segment, written over its whole length. Reaches for the disk."""
+    def prepare(self, steps: int = 1) -> None:
+        """Do some steps towards one more spare segment, written over its whole length. Reaches for the disk."""
         if self._making is None:
             self._numbers += 1
             name = f"spare.{self._numbers}"
             self._making = self._disk.create(name), name, 0
         file, name, done = self._making
         try:
-            step = min(_STEP, self.size - done)
-            file.write(bytes(step), done)
+            for _ in range(steps):
+                step = min(_STEP, self.size - done)
+                file.write(bytes(step), done)
+                done += step
             file.sync()
         except OSError:
             self._making = None
@@ -158,7 +160,7 @@ class Log:
                 file.close()
                 self._disk.unlink(name)
             raise
-        self._making = (file, name, done + step) if done + step < self.size else None
+        self._making = (file, name, done) if done < self.size else None
         if self._making is None:
             file.close()
             self._spares.append(name)

@@ -17,7 +17,8 @@ from exhaust.routing import BACKLOG
 log = logging.getLogger(__name__)
 
 PATIENCE = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-WINDOW = 8
+WINDOW = 32
+_LATE_BYTES = 1 << 20
 _MOST_IN_FLIGHT = 256
 _MOST_BYTES = 16 << 20
 _LAND_WITHIN = 0.5
@@ -58,6 +59,7 @@ class Sender:
         self._flying: dict[int, asyncio.Future[None]] = {}  # by the batch's end
         self._bytes = 0
         self._late = 0
+        self._late_bytes = 0
         self._well = True
         self._failed = False
         self._rounds = 0
@@ -104,7 +106,7 @@ class Sender:
                 await self._back_off()
             elif self._unwanted and self._knock_at <= asyncio.get_running_loop().time():
                 self._knock()
-            elif self._backlog and self._late < (WINDOW if self._well else 1):
+            elif self._backlog and self._may_send_late():
                 await self._send_next()
             else:
                 await self._rest()
@@ -115,18 +117,25 @@ class Sender:
             await (asyncio.wait(list(self._flying.values())) if self._flying else asyncio.sleep(0.01))
             await asyncio.sleep(0)  # so that the futures' callbacks have run
 
+    def _may_send_late(self) -> bool:
+        return self._late < (WINDOW if self._well else 1) and self._late_bytes < _LATE_BYTES
+
     def _launch(self, placed: Placed, publication: Publication) -> None:
         future = asyncio.ensure_future(self._broker.publish(publication))
         self._flying[placed.end] = future
         self._bytes += placed.size
-        self._late += publication.exchange == BACKLOG
+        if publication.exchange == BACKLOG:
+            self._late += 1
+            self._late_bytes += placed.size
         future.add_done_callback(partial(self._settle, placed, publication))
 
     def _settle(self, placed: Placed, publication: Publication, future: asyncio.Future[None]) -> None:
         del self._flying[placed.end]
         self._bytes -= placed.size
         late = publication.exchange == BACKLOG
-        self._late -= late
+        if late:
+            self._late -= 1
+            self._late_bytes -= placed.size
         error = None if future.cancelled() else future.exception()
         if isinstance(error, UnroutableError):
             self._put_aside(placed, publication, error)

@@ -72,10 +72,7 @@ class Spool:
             self.drop((emitter, stream), "garbled", count)
 
     def put(self, parcels: Sequence[Parcel], moved: Positions | None = None) -> None:
-        """Take parcels for the next group; `moved` is where their sources are after all of them.
-
-        Raises StoreError where the sources' positions are longer than a segment has room for.
-        """
+        """Take parcels for the next group; `moved` is where their sources are after all of them."""
         taken = [parcel for parcel in parcels if self._takes(parcel)]
         now = self._clock.now()
         for parcel in taken:

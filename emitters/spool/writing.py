@@ -13,7 +13,7 @@ from emitters.spool.parcels import Parcel, merged
 from emitters.spool.scribe import Scribe
 from emitters.spool.segments import Group, Log
 from exhaust.broker.interface import Publication
-from exhaust.errors import MessageError
+from exhaust.errors import MessageError, StoreError
 from exhaust.ids import new_id
 from exhaust.messages import Batch
 from exhaust.wire import pack
@@ -37,7 +37,7 @@ class Writer:
     """Everything that is written to the log in one epoch of one host, and what is done where the disk refuses.
 
     `stored` is told of each batch that is on disk, in order; `changed` whenever there may be room for more. What goes
-    wrong otherwise than by the disk is a fault of ours: nothing is written any more, and `fault` says why.
+    wrong otherwise than by the disk ends it: nothing is written any more, and `fault` says why.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Writer:
         return self._writing or bool(self._pending)
 
     def put(self, parcels: Sequence[Parcel], moved: Positions) -> None:
-        """Take parcels; `moved` is where their sources are after all of them. Raises StoreError: see `Log.group`."""
+        """Take parcels; `moved` is where their sources are after all of them."""
         self._pending.extend(parcels)
         self.size += sum(parcel.size for parcel in parcels)
         if moved or self._owed:
@@ -122,7 +122,12 @@ class Writer:
     def _submit(self) -> None:
         if self.fault is not None:
             return
-        group, draft, written = self._form()
+        try:
+            group, draft, written = self._form()
+        except StoreError as exc:
+            self.fault = exc
+            self._changed()
+            return
         self._writing = True
         sync = group.opens or bool(written)  # what was confirmed may get lost: it would only be sent once more
         work = partial(self._log.write, group, sync=sync)

@@ -21,6 +21,7 @@ from exhaust.broker.handling import failed
 from exhaust.broker.interface import Handler, Publication, Queue
 from exhaust.broker.link import FAILURES, Link, explain
 from exhaust.broker.ping import Ping
+from exhaust.broker.tap import Tap
 from exhaust.errors import BrokerError, UnreachableError
 
 _HANDLERS_WITHIN = 1.0
@@ -53,6 +54,7 @@ class RabbitMQ:
         self._queues: dict[str, Queue] = {} if existing else {queue.name: queue for queue in queues}
         self._existing = existing
         self._declaring = asyncio.Lock()
+        self._declared: Tap | None = None
         self._publisher: Publisher | None = None
         self._consumers: set[Consumer] = set()
         self._publishing = Link(self._url, f"{name} publishing", heartbeat, self._restore_publishing)
@@ -126,7 +128,7 @@ class RabbitMQ:
             await link.opened.wait()
             try:
                 async with self._declaring:
-                    return await topology.declare(link.connection, exchanges, queues)
+                    return await topology.declare(link.tap, exchanges, queues)
             except BrokerError:
                 raise
             except FAILURES:
@@ -136,7 +138,10 @@ class RabbitMQ:
     async def _restore(self, link: Link) -> None:
         if self._exchanges or self._queues:
             async with self._declaring:
-                await topology.declare(link.connection, tuple(self._exchanges), tuple(self._queues.values()))
+                # What the other connection has declared is there as long as that connection is.
+                if self._declared is None or self._declared.ended.is_set():
+                    await topology.declare(link.tap, tuple(self._exchanges), tuple(self._queues.values()))
+                    self._declared = link.tap
 
     async def _restore_publishing(self, link: Link) -> None:
         await self._restore(link)

@@ -1,13 +1,16 @@
 """Exchanges and queues as RabbitMQ is told of them, so that none depends on a default of the server's version."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import aio_pika
-import aiormq.exceptions
+import pamqp.frame
+from pamqp import commands
+from pamqp.base import Frame
 
+from exhaust.broker.channels import Channel, ClosedError
 from exhaust.broker.handling import DEAD, DEAD_QUEUE, MOST_DEAD
 from exhaust.broker.interface import Queue
+from exhaust.broker.tap import Tap
 from exhaust.errors import BrokerError
 
 
@@ -29,21 +32,35 @@ def arguments(queue: Queue) -> dict[str, Any]:
     return told
 
 
-async def declare(connection: aio_pika.Connection, exchanges: Sequence[str], queues: Sequence[Queue]) -> None:
-    """Make them exist, with the dead letters' own; raise BrokerError if they exist otherwise than asked for."""
+async def declare(tap: Tap, exchanges: Sequence[str], queues: Sequence[Queue]) -> None:
+    """Make them exist, with the dead letters' own; raise BrokerError if they exist otherwise than asked for.
+
+    All is asked for in one go, and only the last question is answered: a broker far away, or slow, is waited for once.
+    """
+    channel = Channel(tap)
     try:
-        async with connection.channel(publisher_confirms=False) as channel:
-            for exchange in dict.fromkeys((*exchanges, DEAD)):
-                await channel.declare_exchange(exchange, aio_pika.ExchangeType.TOPIC, durable=True)
-            for queue in dict.fromkeys((DEAD_QUEUE, *queues)):
-                declared = await channel.declare_queue(queue.name, durable=True, arguments=arguments(queue))
-                for binding in queue.bindings:
-                    await declared.bind(binding.exchange, binding.pattern)
-    except aiormq.exceptions.AMQPChannelError as error:
-        raise BrokerError(f"cannot declare: {error}{_remedy(error)}") from error
+        await channel.ask(commands.Channel.Open(), None)
+        for frame in _frames(exchanges, queues):
+            tap.write(pamqp.frame.marshal(frame, channel.number))
+        await channel.ask(commands.Exchange.Declare(exchange=DEAD, exchange_type="topic", durable=True), None)
+        await channel.ask(commands.Channel.Close(reply_code=200, class_id=0, method_id=0), None)
+    except ClosedError as error:
+        if tap.ended.is_set():
+            raise
+        raise BrokerError(f"cannot declare: {error}{_remedy(str(error))}") from error
 
 
-def _remedy(error: aiormq.exceptions.AMQPChannelError) -> str:
+def _frames(exchanges: Sequence[str], queues: Sequence[Queue]) -> Iterator[Frame]:
+    for exchange in dict.fromkeys((DEAD, *exchanges)):
+        yield commands.Exchange.Declare(exchange=exchange, exchange_type="topic", durable=True, nowait=True)
+    for queue in dict.fromkeys((DEAD_QUEUE, *queues)):
+        yield commands.Queue.Declare(queue=queue.name, durable=True, nowait=True, arguments=arguments(queue))
+        for binding in queue.bindings:
+            yield commands.Queue.Bind(
+                queue=queue.name, exchange=binding.exchange, routing_key=binding.pattern, nowait=True
+            )
+
+
+def _remedy(reason: str) -> str:
     """Return what helps where it exists otherwise: what was made by another version, or by hand."""
-    otherwise = isinstance(error, aiormq.exceptions.ChannelPreconditionFailed)
-    return ": delete it once it is empty, and it is made anew" if otherwise else ""
+    return ": delete it once it is empty, and it is made anew" if reason.startswith("PRECONDITION_FAILED") else ""

@@ -33,9 +33,10 @@ class Span(int):
         """Exact for ints; a float is taken to the microsecond, what a double can tell of our time."""
         if isinstance(seconds, int):
             return cls(seconds * SECOND)
-        if not math.isfinite(seconds):
+        microseconds = seconds * 1_000_000
+        if not math.isfinite(microseconds):
             raise ValueError(f"{seconds} is no time")
-        return cls(round(seconds * 1_000_000) * 1_000)
+        return cls(round(microseconds) * 1_000)
 
     @property
     def seconds(self) -> float:

@@ -333,3 +333,14 @@ def test_a_fact_is_asserted_every_half_minute_and_after_a_crash_with_the_same_id
     facts = lived()
     assert len(facts) == 6
     assert lived(60, 61, 100, 131) == facts
+
+
+def test_what_waits_for_time_grows_with_hosts_and_not_with_messages(listening: Listening) -> None:
+    for number in range(0, 2000, 2):
+        listening.tell(arrival(number, EARLIER, time=listening.now))
+        if number % 20 == 0:
+            listening.advance(1)
+    telemetry = listening.model.telemetry
+    assert len(telemetry._silence._due) == 2
+    assert len(telemetry._gaps._due) == 1
+    assert len(telemetry._findings._due) == len(listening.opened) == 1

@@ -166,9 +166,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock += 15  # no more of it is time in which anybody could have been heard
         self.since = self.clock
 
-    @rule()
-    def crash(self) -> None:
-        self.listening.start()
+    @rule(whole=st.booleans())
+    def crash(self, whole: bool) -> None:
+        if whole:
+            self.listening.start()
+        else:  # a fault in the middle of something: it goes on with what was kept
+            self.listening.model.recall(self.listening.rows)
         self.listening.settle()
         self.since = self.clock
         for host in self.hosts.values():

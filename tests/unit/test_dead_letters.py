@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.letters import Letters, read_letter
@@ -288,6 +288,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(NAMES | st.text(max_size=3), VALUES),
     st.binary(max_size=9),

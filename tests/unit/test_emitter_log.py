@@ -247,6 +247,19 @@ def test_a_sector_that_cannot_be_read_costs_only_what_is_in_it() -> None:
     assert [body[:1] for body in bodies(log)] == [b"0", b"1", b"2", b"4", b"5", b"6", b"7"]
 
 
+def test_a_segment_that_somebody_removed_is_passed_by(tmp_path: Path) -> None:
+    log = made(tmp_path)
+    for n in range(40):
+        put(log, b"%02d" % n * 5000)
+    segments(tmp_path)[1].unlink()
+    left = [int(body[:2]) for body in bodies(log)]
+    assert left[:6] == [0, 1, 2, 3, 4, 5]
+    assert left[-1] == 39
+    assert 20 < len(left) < 40
+    log.close()
+    assert [int(body[:2]) for body in bodies(made(tmp_path))] == left
+
+
 def test_the_quarantine_keeps_the_newest_up_to_its_bound(tmp_path: Path) -> None:
     quarantine = Quarantine(Folder(tmp_path), most=100)
     for position in range(5):

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from emitters.spool.disk import Folder
 from emitters.spool.opening import opened_log
 from emitters.spool.parcels import Parcel
+from emitters.spool.sending import WINDOW
+from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Publication
@@ -141,6 +145,49 @@ async def test_what_was_confirmed_is_not_sent_again_by_the_next_run(tmp_path: Pa
     assert broker.taken[-1][1].epoch > broker.taken[0][1].epoch
 
 
+class Slow(Folder):
+    """A disk that takes its time."""
+
+    def __init__(self, path: Path, go_on: threading.Event) -> None:
+        super().__init__(path)
+        self._go_on = go_on
+
+    def sync(self) -> None:
+        self._go_on.wait(WITHIN)
+        super().sync()
+
+
+async def test_the_event_loop_turns_while_the_disk_takes_its_time(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    log = Log(Slow(tmp_path, go_on), most=MOST)
+    log.recover()
+    spool = Spool(log, Gate(away=True), "h", VirtualClock())
+    spool.put([parcel()])
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert spool.status()["unsent"] == 0
+    assert not spool.idle.is_set()
+    go_on.set()
+    async with asyncio.timeout(WITHIN):
+        await spool.synced()
+    assert spool.status()["unsent"] == 1
+    spool.close()
+    log.close()
+
+
+async def test_positions_that_no_segment_has_room_for_end_the_service(tmp_path: Path) -> None:
+    with opened_log(tmp_path / "spool", most=MOST) as log:
+        log.book.move({"tail": {"file": "x" * log.size}})
+        spool = Spool(log, Gate(), "h", VirtualClock())
+        running = asyncio.create_task(spool.run())
+        spool.put([parcel()])
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.timeout(WITHIN):
+                await running
+        spool.close()
+    assert "let emitters keep shorter positions" in str(caught.value.exceptions[0])
+
+
 async def test_what_an_earlier_run_left_goes_to_the_backlog_and_fresh_batches_do_not_wait_for_it(
     tmp_path: Path,
 ) -> None:
@@ -150,10 +197,10 @@ async def test_what_an_earlier_run_left_goes_to_the_backlog_and_fresh_batches_do
     broker = Gate()
     broker.holds = True
     async with spooling(tmp_path, broker) as spool:
-        await eventually(lambda: len(broker.taken) == 8)
+        await eventually(lambda: len(broker.taken) == WINDOW)
         spool.put([parcel(B)])
         await eventually(lambda: broker.numbers("b", "telemetry") == [0])
-        assert broker.numbers("a") == list(range(8)), "only a few are on their way at a time"
+        assert broker.numbers("a") == list(range(WINDOW)), "only a few are on their way at a time"
         broker.holds = False
         broker.answer()
         await eventually(lambda: spool.status()["unsent"] == 0)
