@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analyzers.analysis import Analysis
-from analyzers.arrivals import Arrivals
+from analyzers.arrivals import MOST_STREAMS, Arrivals
 from analyzers.facts import Teller, withdrawn
 from analyzers.following import Follower
 from analyzers.observation import Sheet
@@ -120,6 +120,8 @@ class Inference:
     def _wanting(self, stream: str) -> tuple[Analysis, ...]:
         found = self._streams.get(stream)
         if found is None:
+            if len(self._streams) >= MOST_STREAMS:
+                self._streams.clear()
             found = tuple(analysis for analysis in self._analyses.values() if analysis.wants(stream))
             self._streams[stream] = found
         return found

@@ -4,11 +4,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from analyzers.recent import MOST_SEEN, Recent, Seen, pack, pack_gone
+from analyzers.recent import MOST_SEEN, Recent, Seen
 from exhaust.messages import Labels, Severity
 from exhaust.plugins import Inferring, Judgement
-
-__all__ = ["MOST_SEEN", "Seen", "Series", "analysis_of", "series_key", "slash", "unslash"]
 
 # A watch may be about an episode that is over while the next one goes on already.
 MOST_EPISODES = 4
@@ -115,10 +113,6 @@ class Series(msgspec.Struct):
     def seen(self) -> list[Seen]:
         """The newest records, oldest first."""
         return list(self.recent)[-MOST_SEEN:]
-
-    def remember(self, seen: Seen) -> None:
-        batch, _, number = seen.id.rpartition("#")
-        self.recent.add(pack(batch, seen.received, [int(number)], [seen.time]) + pack_gone([seen.gone]), 1)
 
 
 def slash(name: str) -> str:

@@ -137,14 +137,14 @@ class Silence:
         self, name: str, host: Host, emitter: str, source: Source, at: Moment
     ) -> Generator[Fact | Keep, None, float]:
         """Return when to look at it again."""
-        heard, changed = max(source.heard, at.since), max(host.changed, at.since)
+        heard = max(source.heard, at.since)
         subject, why = Subject(EMITTER, name, emitter), Why((source.last_id,), at.due)
         if at.certain - heard <= AFTER:
             return heard + AFTER
         if source.epoch >= host.epoch:
             yield from self._findings.open(subject, self.measure(subject, at.now), source.received, why, at.now)
-        elif at.certain - changed <= AFTER:
-            return changed + AFTER
+        elif at.certain - host.changed <= AFTER:
+            return host.changed + AFTER
         else:
             yield from self._findings.close(subject, "withdrawn", why, at.now)
         return math.inf

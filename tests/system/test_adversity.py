@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -189,13 +190,21 @@ def fill(path: Path) -> None:
             pass
 
 
-async def test_a_full_disk_is_said_and_once_there_is_room_the_loop_heals_as_before(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk to fill")
-    disk = tmp_path / "state"
-    disk.mkdir()
-    mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk))
+    path.mkdir(parents=True)
+    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path))
     try:
+        yield
+    finally:
+        unmount(path)
+
+
+async def test_a_full_disk_is_said_and_once_there_is_room_the_loop_heals_as_before(tmp_path: Path) -> None:
+    disk = tmp_path / "state"
+    with small_disk(disk, "64m"):
         async with Installation(tmp_path, "embedded") as installation:
             filler = disk / "filler"
             fill(filler)
@@ -210,5 +219,30 @@ async def test_a_full_disk_is_said_and_once_there_is_room_the_loop_heals_as_befo
             await installation.until(installation.is_ready)
             assert len(installation.alive()) == 1
             await heals(installation)
-    finally:
-        unmount(disk)
+
+
+async def test_a_spool_that_has_no_room_says_so_and_goes_on_once_there_is(tmp_path: Path, node: Node) -> None:
+    disk = tmp_path / "state" / "spool"
+    with small_disk(disk, "4m"):
+        installation = Installation(tmp_path, node.url)
+
+        async def spool() -> dict[str, Any]:
+            status = await installation.status("emitters")
+            found: dict[str, Any] = (status or {"services": {}})["services"].get("emitters", {}).get("spool", {})
+            return found
+
+        async def refused() -> bool:
+            told = await spool()
+            return "No space left on device" in told.get("last_error", "") and told["dropped"].get("disk_full", 0) > 0
+
+        try:
+            await installation.start()
+            await installation.until(refused)
+            pid = installation.pids()["emitters"]
+            mount("-o", "remount,size=64m", str(disk))
+            async with installation:
+                await heals(installation)
+                assert installation.pids()["emitters"] == pid, "it stayed up"
+                assert (await spool())["last_error"] == ""
+        finally:
+            installation.end()

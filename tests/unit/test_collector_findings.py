@@ -58,6 +58,26 @@ def test_a_dead_host_is_one_fact(listening: Listening) -> None:
     assert listening.opened == {("emitter.silent", "web-01", "performance")}
 
 
+def test_a_host_that_is_heard_again_after_a_restart_has_as_long_as_ever_for_its_other_emitters(
+    listening: Listening,
+) -> None:
+    listening.stop("web-01")
+    listening.advance(60)
+    listening.start()
+    listening.advance(28)
+    listening.beat("web-01", "service")
+    listening.advance(20)
+    assert listening.opened == set()
+
+
+def test_what_comes_late_of_an_emitter_is_no_sign_that_it_lives(listening: Listening) -> None:
+    listening.stop("web-01", "service")
+    for number in range(50):
+        listening.advance(1)
+        listening.tell(arrival(number, EARLIER, time=listening.now, live=False, backlog=True))
+    assert listening.opened == {SILENT}
+
+
 def test_a_silent_emitter_is_no_news_once_its_whole_host_is_silent(listening: Listening) -> None:
     listening.stop("web-01", "service")
     listening.advance(60)
@@ -140,7 +160,8 @@ def test_a_probe_that_stays_away_while_others_are_heard_tells_of_lag_before_it_i
 
 def test_a_probe_that_is_lost_does_not_end_the_listening(listening: Listening) -> None:
     listening.held = True
-    listening.advance(4)
+    listening.advance(6)
+    assert len(listening.waiting) == 1
     listening.waiting.clear()
     listening.held = False
     listening.advance(100)
@@ -279,6 +300,20 @@ def test_while_its_host_sends_what_was_held_up_nothing_is_missing(listening: Lis
     listening.advance(70)
     assert listening.opened == {GAP}
     assert listening.row()["missing"] == 66
+
+
+def test_the_time_of_an_outage_makes_nothing_late(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(2, EARLIER))
+    listening.advance(70)
+    assert listening.opened == {GAP}
+    listening.tell(arrival(4, EARLIER))
+    listening.away = True
+    listening.advance(600)
+    listening.away = False
+    listening.tell(arrival(1, EARLIER))
+    assert listening.told("telemetry.gap")[-1] == ("closed", "cleared"), "the other is in flight still"
+    listening.advance(80)
+    assert listening.opened == {GAP}
 
 
 def test_a_gap_of_an_epoch_that_is_forgotten_is_withdrawn_and_stays_counted(listening: Listening) -> None:

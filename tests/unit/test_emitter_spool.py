@@ -14,8 +14,8 @@ import pytest
 from emitters.spool.disk import Folder
 from emitters.spool.opening import opened_log
 from emitters.spool.parcels import Parcel
-from emitters.spool.sending import WINDOW
 from emitters.spool.segments import Log
+from emitters.spool.sending import WINDOW
 from emitters.spool.spool import Spool
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Publication

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from analyzers.series import MOST_SEEN, Seen, Series
+from analyzers.recent import MOST_SEEN, pack, pack_gone
+from analyzers.series import Series
 from exhaust.plugins import Inferring, Judgement
 
 BAD, GOOD, UNKNOWN = Judgement(True, False), Judgement(False, True), Judgement(None, None)
@@ -94,5 +95,5 @@ def test_it_reopens_only_after_for_has_passed_anew() -> None:
 def test_the_newest_records_are_remembered_and_no_more_of_them() -> None:
     one = series()
     for number in range(MOST_SEEN + 3):
-        one.remember(Seen(f"b#{number}", float(number), float(number), None))
+        one.recent.add(pack("b", float(number), [number], [float(number)]) + pack_gone([None]), 1)
     assert [len(one.seen), one.seen[0].id, one.seen[-1].id] == [MOST_SEEN, "b#3", f"b#{MOST_SEEN + 2}"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.series import Seen
+from analyzers.recent import Seen
 from analyzers.watching import look
 from exhaust.messages import Watch
 
