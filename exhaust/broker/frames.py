@@ -3,6 +3,7 @@
 What is rare (opening, declaring, cancelling) is left to pamqp; see benchmarks/hops.py for what this saves.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -40,6 +41,9 @@ _FLAGS, _EXPIRATION = 0x8000 | 0x2000 | 0x1000 | 0x80 | 0x40 | 0x20, 0x100
 _JSON = b"\x10application/json"
 _PERSISTENT = b"\x02"
 _LONGEST = 255
+_LATEST = 253_402_300_800.0  # the year 10000
+
+log = logging.getLogger(__name__)
 
 
 def _short(text: str, what: str) -> bytes:
@@ -121,7 +125,8 @@ def confirm(data: bytes, at: int) -> tuple[int, bool]:
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + data[at]
-    return data[at + 1 : end].decode("utf-8", "replace"), end
+    # What is no UTF-8 is left out: replaced it would be longer, and might not fit where it is written again.
+    return data[at + 1 : end].decode("utf-8", "ignore"), end
 
 
 def reason(data: bytes, at: int) -> str:
@@ -144,6 +149,15 @@ def returned(data: bytes, at: int) -> tuple[str, str]:
 
 
 def _headers(data: bytes, at: int, end: int) -> dict[str, Any]:
+    """Read a field table. One that cannot be read is empty: it costs its author the message, not us the connection."""
+    try:
+        return _table_of(data, at, end)
+    except Exception as error:  # noqa: BLE001  strangers write these, and a fault of the decoder may be any
+        log.debug("headers that cannot be read", extra={"error": str(error)})
+        return {}
+
+
+def _table_of(data: bytes, at: int, end: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     start = at - 4
     while at < end:
@@ -221,4 +235,5 @@ def delivery(content: Content, body: bytes, queue: str, exchange: str, key: str,
             headers.pop(f"x-last-death-{name}", None)
     plain = {name: value for name, value in headers.items() if isinstance(value, str | int)}
     time = stamp / 1e6 if isinstance(stamp, int) else float(content.stamp)
+    time = time if 0 <= time < _LATEST else 0.0
     return Delivery(exchange, key, content.id, content.type, body, time, plain, queue, attempt)

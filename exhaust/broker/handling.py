@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exhaust.broker.interface import REDELIVER, Binding, Delivery, Disposition, Handler, Publication, Queue
 from exhaust.errors import BrokerError
@@ -10,9 +10,12 @@ from exhaust.errors import BrokerError
 DEAD = "exhaust.dead"
 # Dead letters wait for the collector: the oldest go first when it does not come.
 MOST_DEAD = 100_000
+MOST_DEAD_BYTES = 256 << 20
 # Classic, since a quorum queue counts every look at a dead letter as a failed delivery and drops it in the end.
 DEAD_QUEUE = Queue(DEAD, (Binding(DEAD, "#"),), leader=False, most=MOST_DEAD)
 _LONGEST_REASON = 2_000
+_LONGEST_NAME = 255
+_MOST_HEADERS = 32 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 log = logging.getLogger(__name__)
@@ -63,10 +66,23 @@ def dead_letter(delivery: Delivery, reason: str) -> Publication:
         delivery.body,
         delivery.time,
         {
-            **delivery.headers,
+            **_fitting(delivery.headers),
             "x-reason": reason[:_LONGEST_REASON],
             "x-exchange": delivery.exchange,
             "x-key": delivery.key,
             "x-queue": delivery.queue,
         },
     )
+
+
+def _fitting(headers: Mapping[str, str | int]) -> dict[str, str | int]:
+    """Return the headers that can be written for sure: a message that cannot be buried would come again for ever."""
+    kept: dict[str, str | int] = {}
+    left = _MOST_HEADERS
+    for name, value in headers.items():
+        size = len(name.encode()) + (len(value.encode()) if isinstance(value, str) else 0) + 16
+        fits = len(name.encode()) <= _LONGEST_NAME and size <= left
+        if fits and (isinstance(value, str) or -(1 << 63) <= value < 1 << 63):
+            kept[name] = value
+            left -= size
+    return kept

@@ -8,7 +8,7 @@ from pamqp import commands
 from pamqp.base import Frame
 
 from exhaust.broker.channels import Channel, ClosedError
-from exhaust.broker.handling import DEAD, DEAD_QUEUE, MOST_DEAD
+from exhaust.broker.handling import DEAD, DEAD_QUEUE, MOST_DEAD, MOST_DEAD_BYTES
 from exhaust.broker.interface import Queue
 from exhaust.broker.tap import Tap
 from exhaust.errors import BrokerError
@@ -17,7 +17,7 @@ from exhaust.errors import BrokerError
 def arguments(queue: Queue) -> dict[str, Any]:
     """Return the arguments that a queue is declared with."""
     if queue.name == DEAD:
-        return {"x-queue-type": "classic", "x-max-length": MOST_DEAD, "x-overflow": "drop-head"}
+        return {"x-queue-type": "classic", "x-max-length": MOST_DEAD, **_shedding(MOST_DEAD_BYTES)}
     exchange, key = queue.expires_to or (DEAD, queue.name)
     told: dict[str, Any] = {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": key}
     if queue.leader:
@@ -28,8 +28,13 @@ def arguments(queue: Queue) -> dict[str, Any]:
         told |= {"x-max-length": queue.most, "x-overflow": "reject-publish"}
     if queue.keep is not None:
         del told["x-dead-letter-exchange"], told["x-dead-letter-routing-key"]  # what is lost for want of room is lost
-        told |= {"x-max-length-bytes": queue.keep, "x-overflow": "drop-head"}
+        told |= _shedding(queue.keep)
     return told
+
+
+def _shedding(most: int) -> dict[str, Any]:
+    """Return what bounds a queue by bytes: its oldest go first."""
+    return {"x-max-length-bytes": most, "x-overflow": "drop-head"}
 
 
 async def declare(tap: Tap, exchanges: Sequence[str], queues: Sequence[Queue]) -> None:
