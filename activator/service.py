@@ -8,6 +8,7 @@ from activator.decisions import Activator, Hosts
 from activator.rules import Rule
 from exhaust.language import Defined
 from exhaust.lifecycle.service import Station
+from exhaust.resending import RESENT
 from exhaust.routing import QUEUES
 from exhaust.signing import Verifier
 from exhaust.store import Store
@@ -21,7 +22,8 @@ def service(
     """Return the worker that decides by these rules."""
     activator = Activator(rules, hosts, lists, store.epoch)
     keys = station.keys
-    verifier = Verifier({"execution/1": keys.public("orchestrator"), "order/1": keys.public("collector")})
+    collector = keys.public("collector")
+    verifier = Verifier({"execution/1": keys.public("orchestrator"), "order/1": collector, RESENT: collector})
     return Worker(
         "activator",
         activator,

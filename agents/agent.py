@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -19,8 +19,9 @@ from exhaust.ids import derived_id
 from exhaust.lifecycle.service import Station
 from exhaust.messages import Command, Order, Result
 from exhaust.plugins import Action
-from exhaust.routing import CONTROL, agent_queue, control_queue
-from exhaust.signing import Verifier
+from exhaust.resending import RESENT
+from exhaust.routing import agent_queue, control_queue
+from exhaust.signing import Keys, Verifier
 from exhaust.store import Store
 from exhaust.wire import unpack
 from exhaust.worker import Effect, Keep, Perform, Rows, Worker
@@ -242,11 +243,16 @@ class AgentDecider:
         )
 
 
-def _opener(gate: Gate, orders: Verifier) -> Callable[[Delivery], Arrival | Order]:
+def _opener(gate: Gate, keys: Keys) -> Callable[[Delivery], Arrival | Order]:
+    # Not the gate's own verifier, which is the helper's too: nothing that is re-sent reaches that without us.
+    collector = keys.public("collector")
+    verifier = Verifier({"command/1": keys.public("orchestrator"), "order/1": collector, RESENT: collector})
+
     def opened(delivery: Delivery) -> Arrival | Order:
-        if delivery.exchange == CONTROL:
-            return cast("Order", unpack(delivery, orders))
-        command = gate.addressed(unpack(delivery, gate.verifier))
+        message = unpack(delivery, verifier)
+        if isinstance(message, Order):
+            return message
+        command = gate.addressed(message)
         admitted = gate.admit(command)
         return Arrival(command, delivery.body, None if isinstance(admitted, Admitted) else admitted)
 
@@ -269,7 +275,7 @@ class Agent(Worker):
             station.clock,
             [agent_queue(station.host), control_queue(station.host)],
             signer=station.keys.signer("agent"),
-            unpack=_opener(self._gate, Verifier({"order/1": station.keys.public("collector")})),
+            unpack=_opener(self._gate, station.keys),
             perform=self._have_done,
         )
 

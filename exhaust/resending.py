@@ -46,6 +46,11 @@ def original(delivery: Delivery, verifier: Verifier | None) -> Delivery:
     return first
 
 
+def first_exchange(delivery: Delivery) -> str:
+    """Return the exchange that a message came by at first, as it says: only `original` tells whether that is true."""
+    return delivery.exchange or str(delivery.headers.get(EXCHANGE, ""))
+
+
 def plain(headers: Headers) -> dict[str, str | int]:
     """Return headers without those of a message that was re-sent."""
     return {name: value for name, value in headers.items() if name not in _OURS}

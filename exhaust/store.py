@@ -133,7 +133,7 @@ class Store:
     ) -> list[int]:
         """Do all of it or nothing, on disk before it returns. Return the outbox numbers of `send`.
 
-        `seen` maps message ids to their time of receipt; a None under `keep` removes the key. What is sent about a
+        `seen` maps marks of messages to their time of receipt; a None under `keep` removes the key. What is sent about a
         subject takes the place of what was to be sent about it earlier.
         """
         with self._transaction() as db:

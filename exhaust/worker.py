@@ -18,6 +18,7 @@ from exhaust.broker.interface import ACKNOWLEDGE, REDELIVER, Broker, Delivery, D
 from exhaust.clock import Clock
 from exhaust.errors import ForgeryError, MessageError, StoreError
 from exhaust.outbox import Outbox
+from exhaust.resending import first_exchange
 from exhaust.routing import BACKLOG, TELEMETRY
 from exhaust.signing import Signer
 from exhaust.store import Store
@@ -197,12 +198,13 @@ class Worker:
 
     def _decide(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         received = self._clock.now()
-        ids = [delivery.id for delivery in deliveries if delivery.exchange not in _NOT_BY_ID]
-        known = self._store.seen(ids) if ids else set()
+        marks = [_mark(delivery) for delivery in deliveries]
+        by_id = [mark for mark in marks if mark is not None]
+        known = self._store.seen(by_id) if by_id else set()
         turn = Turn()
         answers: list[Disposition] = []
-        for delivery in deliveries:
-            if delivery.id in known or delivery.id in turn.seen or delivery.id in self._seen:
+        for delivery, mark in zip(deliveries, marks, strict=True):
+            if mark in known or mark in turn.seen or mark in self._seen:
                 self.counts["duplicate"] += 1
                 answers.append(ACKNOWLEDGE)
                 continue
@@ -224,8 +226,8 @@ class Worker:
                 answers.append(self._refuse(delivery, exc))
             else:
                 self.counts["handled"] += 1
-                if delivery.exchange not in _NOT_BY_ID:
-                    turn.seen[delivery.id] = received
+                if mark is not None:
+                    turn.seen[mark] = received
                 answers.append(ACKNOWLEDGE)
         self._commit(turn)
         return answers
@@ -318,3 +320,15 @@ class Worker:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+def _mark(delivery: Delivery) -> str | None:
+    """Return what a message is known by once it was handled; None where its reader tells it from others by itself.
+
+    Not the id alone: who may write into one exchange must not have what comes by another taken for a duplicate. What
+    was re-sent is the message that it was at first; before it is marked, `unpack` has seen that it says so rightly.
+    """
+    # Earlier versions marked by the id alone. What they have handled and not acknowledged is handled once more after an
+    # upgrade, but nothing is done twice: the deciders know their executions, effect keys, episodes and newest orders.
+    exchange = first_exchange(delivery)
+    return None if exchange in _NOT_BY_ID else f"{exchange}/{delivery.id}"

@@ -10,6 +10,7 @@ from exhaust.errors import AdapterError
 from exhaust.language import Defined
 from exhaust.lifecycle.service import Station
 from exhaust.plugins import Adapter, Done, Settings
+from exhaust.resending import RESENT
 from exhaust.routing import QUEUES
 from exhaust.signing import Verifier, fingerprint
 from exhaust.store import Store
@@ -42,6 +43,7 @@ def service(
             "result/1": keys.public("agent"),
             "command/1": keys.public("orchestrator"),  # our own, come back unread
             "order/1": keys.public("collector"),
+            RESENT: keys.public("collector"),
         }
     )
     return Worker(

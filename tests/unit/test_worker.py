@@ -16,7 +16,7 @@ from exhaust.broker.interface import ACKNOWLEDGE, Delivery, Disposition, Redeliv
 from exhaust.clock import VirtualClock
 from exhaust.errors import MessageError, StoreError
 from exhaust.messages import Fact, Sighting
-from exhaust.routing import EXCHANGES, QUEUES
+from exhaust.routing import EXCHANGES, KNOWLEDGE, QUEUES
 from exhaust.store import Store
 from exhaust.wire import pack
 from exhaust.worker import Effect, Keep, Perform, Rows, Worker
@@ -38,6 +38,10 @@ def delivery(name: str, **fields: Any) -> Delivery:
     sent = pack(fact(name))
     about = {"body": sent.body, "key": sent.key} | fields
     return Delivery(sent.exchange, about["key"], sent.id, sent.type, about["body"], 1.0, {}, QUEUE.name, 1)
+
+
+def marks(*names: str) -> set[str]:
+    return {f"{KNOWLEDGE}/{name}" for name in names}
 
 
 class Memory:
@@ -174,7 +178,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 async def test_a_batch_is_one_transaction_of_marks_state_and_messages(bench: Bench) -> None:
     assert bench.handle(delivery("a"), delivery("b")) == [ACKNOWLEDGE] * 2
-    assert bench.store.seen(["a", "b", "c"]) == {"a", "b"}
+    assert bench.store.seen(marks("a", "b", "c")) == marks("a", "b")
     assert bench.kept == ["name/a", "name/b"]
     assert bench.sent == ["of-a", "of-b"]
     assert msgspec.json.decode(bench.store.get("name/a") or b"") == 100.0
@@ -205,7 +209,7 @@ async def test_what_cannot_be_unpacked_is_rejected_and_its_neighbours_are_kept(
     assert (first, third) == (ACKNOWLEDGE, ACKNOWLEDGE)
     assert bench.sent == ["of-a", "of-c"]
     assert bench.worker.refused == {"unusable": 1}
-    assert bench.store.seen(["a", "b", "c"]) == {"a", "c"}
+    assert bench.store.seen(marks("a", "b", "c")) == marks("a", "c")
 
 
 async def test_a_duplicate_behind_one_that_cannot_be_handled_is_handled_once(bench: Bench) -> None:
@@ -226,7 +230,7 @@ async def test_a_message_that_the_decider_fails_on_leaves_no_trace(bench: Bench,
     assert bench.decider.names == ["a", "c"]  # recalled from what was kept before it
     assert bench.kept == ["name/a", "name/c"]
     assert bench.sent == ["of-a", "of-c"]
-    assert bench.store.seen([name]) == set()
+    assert bench.store.seen(marks(name)) == set()
 
 
 async def test_a_message_comes_through_the_broker_and_its_answer_goes_out(bench: Bench) -> None:
@@ -333,7 +337,7 @@ async def test_a_store_that_fails_stops_the_service(bench: Bench) -> None:
         error = task.exception()
         assert isinstance(error, ExceptionGroup)
         assert error.subgroup(StoreError) is not None
-    assert bench.store.seen(["a"]) == set()
+    assert bench.store.seen(marks("a")) == set()
 
 
 async def test_after_such_a_failure_nothing_more_is_taken(bench: Bench) -> None:
