@@ -21,7 +21,9 @@ class Halts:
         self._newest = {order.target: order for order in orders}
 
     def take(self, order: Order) -> Iterator[Keep]:
-        """Take a `halt` or a `resume`; yields nothing where it is older than what stands."""
+        """Take a `halt` or a `resume`; yields nothing where it is older than what stands, or another kind of order."""
+        if order.order not in ("halt", "resume"):
+            return
         known = self._newest.get(order.target)
         if known is None or (order.time, order.id) > (known.time, known.id):
             self._newest[order.target] = order

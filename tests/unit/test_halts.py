@@ -229,3 +229,10 @@ def test_what_is_no_longer_needed_when_resumed_is_left_out_also_in_the_middle(tm
     rig.harness.send(order("resume", HOST, NOW + 1))
     assert len(rig.of(Command)) == 1
     assert rig.end()[:2] == ("skipped", "recovered")
+
+
+def test_an_order_to_run_something_does_not_take_the_place_of_a_halt() -> None:
+    halts = Halts()
+    list(halts.take(Order(id="1", time=1.0, order="halt", target="web-1", by="ann")))
+    assert not list(halts.take(Order(id="2", time=2.0, order="trigger", target="web-1", by="ann")))
+    assert halts.over("web-1") is not None
