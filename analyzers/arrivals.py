@@ -26,12 +26,12 @@ class Life(msgspec.Struct):
 
 
 class Arrivals:
-    """By host, emitter and stream, the one that was heard of last at the end; of each its newest epochs.
+    """By host, emitter and stream, the one that was heard of last at the end; of each its epochs, likewise.
 
     A batch's mark may be written up to a second after the batch: where something follows from it, both are in one
     transaction; where nothing does, it is taken again if the process dies before that and it comes once more, and
-    again nothing follows. What is forgotten (an older epoch, a stream of long ago) counts as new if it comes: rather a
-    record twice than one that is lost.
+    again nothing follows. What is forgotten (an epoch or a stream of long ago) counts as new if it comes: rather a
+    record twice than one that is lost. Numbers of epochs tell nothing of their age: a clock may have been years ahead.
     """
 
     def __init__(self) -> None:
@@ -47,6 +47,8 @@ class Arrivals:
             host, emitter, stream, epoch = map(unslash, key.removeprefix(_PREFIX).split("/"))
             lives = found.setdefault((host, emitter, stream), {})
             lives[int(epoch)] = msgspec.json.decode(body, type=Life)
+        for source, lives in found.items():
+            found[source] = dict(sorted(lives.items(), key=lambda pair: (pair[1].heard, pair[0])))
         self._sources = dict(sorted(found.items(), key=lambda pair: max(life.heard for life in pair[1].values())))
 
     def take(self, batch: Batch, now: float) -> Generator[Keep, None, bool]:
@@ -54,11 +56,8 @@ class Arrivals:
         source = (batch.host, batch.emitter, batch.stream)
         lives = self._sources.pop(source, None) or {}
         self._sources[source] = lives
-        life = lives.get(batch.epoch)
-        if life is None:
-            if len(lives) >= MOST_EPOCHS and batch.epoch < min(lives):
-                return True
-            life = lives[batch.epoch] = Life(now, Received())
+        life = lives.pop(batch.epoch) if batch.epoch in lives else Life(now, Received())
+        lives[batch.epoch] = life
         life.heard = now
         new = life.received.take(batch.seq, now)
         if new:
@@ -76,7 +75,7 @@ class Arrivals:
 
     def _forget(self, source: Source, lives: dict[int, Life]) -> Iterator[Keep]:
         if len(lives) > MOST_EPOCHS:
-            oldest = min(lives)
+            oldest = next(iter(lives))
             del lives[oldest]
             yield Keep(_row(source, oldest), None, wait=True)
         if len(self._sources) > MOST_STREAMS:

@@ -70,10 +70,12 @@ def inference(case: Case) -> Inference:
     for number in range(case.conditions):
         field = FIELDS[number % len(FIELDS)]
         by = ["device"] if case.by == 2 or (case.by == 1 and number % 2) else []
-        source = {"use": "condition", "fact": f"fact.{number}", "on": "flood.metric", "by": by}
+        source: dict[str, Any] = {"use": "condition", "fact": f"fact.{number}", "on": "flood.metric", "by": by}
         defined = define(ConditionSettings, {**source, "when": f'record.{field} > 99.9 && record.unit == "percent"'})
         method: Method = Judge(defined.value, {})
-        analyses.append(Analysis.of(defined, OneByOne(method) if case.slowly else method))
+        analyses.append(
+            Analysis(source["fact"], defined.value, OneByOne(method) if case.slowly else method, defined.hash)
+        )
     return Inference(analyses, lambda host: {"name": host, "labels": {}, "known": True}, {})
 
 
@@ -140,7 +142,8 @@ def row(case: Case) -> dict[str, Any]:
 def _named(found: Mapping[str, Any]) -> str:
     series = "" if found["by"] == "none" else f", {found['by']} by device"
     hits = f", {found['hits_percent']:g} % of the records hit" if found["hits_percent"] else ""
-    return f"{found['conditions']} conditions{series}{hits}{', one by one' if found['one_by_one'] else ''}"
+    conditions = "1 condition" if found["conditions"] == 1 else f"{found['conditions']} conditions"
+    return f"{conditions}{series}{hits}{', one by one' if found['one_by_one'] else ''}"
 
 
 async def measure(folder: Path, quick: bool) -> Findings:

@@ -15,6 +15,8 @@ MOST_STRETCHES = 1000
 _MOST_REASONS = 16
 _OTHER = "other"
 _PREFIX = "account/"
+NEVER = -1.0
+"""Before all readings of the ledger's time."""
 
 Stretch = tuple[int, int]
 Name = tuple[str, str, str]
@@ -47,9 +49,11 @@ class Counts(msgspec.Struct, array_like=True):
 class Epoch(msgspec.Struct, array_like=True):
     """One life of a stream's emitter, which counts from 0.
 
-    Of the numbers below `start` nobody knows: they are from before the ledger began. `came` are those that came, with
-    when a gap was noticed by the ledger's own reading of time; `dead` those that lie, or lay, among the dead letters.
-    What is older than all that `came` remembers stays in the class that it was in.
+    Of the numbers below `start` nobody knows: they are from before the ledger began, or before it forgot the epoch.
+    `came` are those that came, with when a gap was noticed by the ledger's own reading of time; `dead` those that lie,
+    or lay, among the dead letters.
+    What is older than all that `came` remembers stays in the class that it was in. By that reading something of it was
+    last `heard`, and last came `live`: never, where that is below 0.
     """
 
     epoch: int
@@ -61,11 +65,14 @@ class Epoch(msgspec.Struct, array_like=True):
     last_received: float = 0.0
     last_id: str = ""
     heard: float = 0.0
+    live: float = NEVER
 
     def add(self, arrival: Arrival, reading: float, received: float) -> bool:
         """Count a batch that came; return whether it is new."""
         self.last_time = max(self.last_time, arrival.time)
         self.last_received, self.last_id, self.heard = received, arrival.id, reading
+        if arrival.live:
+            self.live = reading
         floor, oldest = self.came.floor, self.came.gaps[:1]
         if arrival.seq <= floor or not self.came.take(arrival.seq, reading):
             self.counts.duplicates += 1
@@ -128,23 +135,27 @@ class Epoch(msgspec.Struct, array_like=True):
 
 
 class Past(msgspec.Struct, array_like=True):
-    """The sum of the epochs that are forgotten; `newest` is the number of the newest of them."""
+    """The sum of the epochs that are forgotten. Up to `newest` one that is not known may be one of them."""
 
     newest: int = -1
     counts: Counts = msgspec.field(default_factory=Counts)
 
 
 class Noted(NamedTuple):
-    """What a batch was: new or not, the first of its epoch, above a gap; `forgotten` epochs have made room for it."""
+    """What a batch was: new or not, the first of its epoch, above a gap; a `forgotten` epoch has made room for it."""
 
     new: bool
     first: bool = False
     above_gap: bool = False
-    forgotten: tuple[Epoch, ...] = ()
+    forgotten: Epoch | None = None
 
 
 class Stream:
-    """One stream of one emitter of one host: its newest epochs, and the sum of those before."""
+    """One stream of one emitter of one host: the epochs that were heard of last, and the sum of all others.
+
+    Anybody may send a high number, and a clock may have been years ahead: which epoch is the present one, and which is
+    forgotten, goes by when it was heard of. What comes of a forgotten one is counted anew, though it may come twice.
+    """
 
     def __init__(self, name: Name) -> None:
         self.name = name
@@ -155,7 +166,12 @@ class Stream:
 
     @property
     def newest(self) -> int:
-        return self.epochs[-1].epoch if self.epochs else self.past.newest
+        return max(self.past.newest, self.epochs[-1].epoch) if self.epochs else self.past.newest
+
+    @property
+    def present(self) -> Epoch:
+        """The epoch that came live last."""
+        return max(self.epochs, key=lambda epoch: (epoch.live, epoch.epoch))
 
     @property
     def last(self) -> Epoch:
@@ -164,16 +180,15 @@ class Stream:
 
     def add(self, arrival: Arrival, reading: float, received: float, horizon: int) -> Noted:
         """Count a batch. An epoch up to `horizon` may have begun before the ledger did."""
-        if arrival.epoch <= self.past.newest:
-            self.past.counts.duplicates += 1
-            return Noted(new=False)
         epoch = self.epoch(arrival.epoch)
         if first := epoch is None:
-            epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= horizon else 0)
+            known_since = max(horizon, self.past.newest)
+            epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= known_since else 0)
             bisect.insort(self.epochs, epoch, key=lambda one: one.epoch)
         above_gap = arrival.seq > max(epoch.came.highest + 1, epoch.start)
         new = epoch.add(arrival, reading, received)
-        return Noted(new, first, above_gap, self._forget())
+        forgotten = self._forget(epoch, received) if len(self.epochs) > MOST_EPOCHS else None
+        return Noted(new, first, above_gap, forgotten)
 
     def epoch(self, number: int) -> Epoch | None:
         """Return one of the epochs that are remembered."""
@@ -182,13 +197,16 @@ class Stream:
         place = bisect.bisect_left(self.epochs, number, key=lambda epoch: epoch.epoch)
         return self.epochs[place] if place < len(self.epochs) and self.epochs[place].epoch == number else None
 
-    def _forget(self) -> tuple[Epoch, ...]:
-        forgotten = tuple(self.epochs[:-MOST_EPOCHS])
-        del self.epochs[:-MOST_EPOCHS]
-        for epoch in forgotten:
-            self.past.counts.add(epoch.counts)
-            self.past.counts.missing += count(epoch.gaps())
-            self.past.newest = epoch.epoch
+    def _forget(self, last: Epoch, received: float) -> Epoch:
+        """Forget what was heard of longest ago, neither the last nor what is the present one."""
+        kept = (last.epoch, self.present.epoch)
+        others = (epoch for epoch in self.epochs if epoch.epoch not in kept)
+        forgotten = min(others, key=lambda epoch: (epoch.heard, epoch.epoch))
+        self.epochs.remove(forgotten)
+        self.past.counts.add(forgotten.counts)
+        self.past.counts.missing += count(forgotten.gaps())
+        # One of the future must not hide what is missing of all that begin from now on.
+        self.past.newest = max(self.past.newest, min(forgotten.epoch, int(received * 1000)))
         return forgotten
 
     def gaps(self) -> Iterator[Gap]:

@@ -62,13 +62,10 @@ class Ledger:
         self._streams[name] = stream
         noted = stream.add(arrival, reading, received, self._horizon)
         self.counts["delivered" if noted.new else "duplicate"] += 1
-        epoch = stream.epoch(arrival.epoch)
-        if epoch is not None:
-            yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
-        if noted.forgotten or epoch is None:
+        yield Keep(f"{stream.key}/{arrival.epoch}", stream.epoch(arrival.epoch))
+        if noted.forgotten is not None:
             yield Keep(f"{stream.key}/{_PAST}", stream.past)
-        for old in noted.forgotten:
-            yield Keep(f"{stream.key}/{old.epoch}", None)
+            yield Keep(f"{stream.key}/{noted.forgotten.epoch}", None)
         return noted
 
     def bury(self, letter: Arrival) -> Iterator[Keep]:

@@ -53,7 +53,6 @@ class Path:
         self._returned: float | None = None
         self._slow = 0
         self.since = 0.0
-        self.interruptions = 0
         self.lag = 0.0
 
     def recall(self, rows: Rows, reading: float) -> None:
@@ -62,7 +61,7 @@ class Path:
         self._epoch = kept.epoch
         if self._returned is None:
             self._base = max(self._base, reading, kept.reading)
-        self._interrupt(self._now)
+        self.since = self.reading(self._now)
 
     def begin(self, now: float) -> Iterator[Keep | Batch]:
         """Begin a life of the probe's stream, and send the first."""
@@ -129,11 +128,7 @@ class Path:
         self._heard += seconds
         self._sent = None if self._sent is None else self._sent + seconds
         self._returned = None if self._returned is None else self._returned + seconds
-        self._interrupt(self._now)
-
-    def _interrupt(self, now: float) -> None:
-        self.since = self.reading(now)
-        self.interruptions += 1
+        self.since = self.reading(self._now)
 
     def owns(self, arrival: Arrival) -> bool:
         return (arrival.host, arrival.emitter, arrival.stream) == (self._host, EMITTER, STREAM)
@@ -149,7 +144,7 @@ class Path:
         self._next = max(received, sent + EVERY)
         self._measure(self.lag)
         if interrupted:
-            self._interrupt(received)
+            self.since = self.reading(received)
         return True
 
     def tick(self, now: float) -> Iterator[Keep | Batch]:

@@ -8,13 +8,17 @@ import math
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
-from collector.account import Stream
+from collector.account import NEVER, Stream
 from collector.arrival import CUSTOM, Arrival
 from collector.findings import EMITTER, HOST, SKEW, Effects, Findings, Measure, Subject, Why
 from exhaust.messages import Fact
 from exhaust.worker import Keep
 
 AFTER = 30.0
+
+# When an epoch came live last, and its number. The number alone tells nothing: one of the future would stay for ever.
+Present = tuple[float, int]
+_NONE: Present = (NEVER, -1)
 
 
 class Moment(NamedTuple):
@@ -30,18 +34,18 @@ class Moment(NamedTuple):
 
 
 class Source:
-    """An emitter of a host: its streams, when it was last heard, and its newest epoch."""
+    """An emitter of a host: its streams, when it was last heard, and its present epoch."""
 
     def __init__(self, heard: float) -> None:
         self.streams: set[str] = set()
         self.heard = heard
         self.received = 0.0
         self.last_id = ""
-        self.epoch = -1
+        self.present = _NONE
 
 
 class Host:
-    """A host's life: `epoch` is its emitters' newest, first heard at `changed`; at `backlog` came what was held up."""
+    """A host's life: `present` is its emitters' epoch, since `changed`; at `backlog` came what was held up."""
 
     def __init__(self, heard: float) -> None:
         self.sources: dict[str, Source] = {}
@@ -49,7 +53,7 @@ class Host:
         self.backlog = float("-inf")
         self.received = 0.0
         self.last_id = ""
-        self.epoch = -1
+        self.present = _NONE
         self.awaited = False
 
 
@@ -71,9 +75,10 @@ class Silence:
             for one in (host, source):
                 if last.last_received >= one.received:
                     one.received, one.last_id = last.last_received, last.last_id
-            source.epoch = max(source.epoch, stream.newest)
+            present = (stream.present.live, stream.present.epoch)
+            source.present = max(source.present, present)
             if stream.emitter != CUSTOM:
-                host.epoch = max(host.epoch, stream.newest)
+                host.present = max(host.present, present)
 
     def _source(self, name: str, emitter: str, stream: str, reading: float) -> tuple[Host, Source]:
         host = self._hosts.get(name) or self._hosts.setdefault(name, Host(reading))
@@ -91,11 +96,14 @@ class Silence:
         """Note a sign of life. What was held up is one of its host, and says nothing of its emitter now."""
         name, emitter = arrival.host, arrival.emitter
         host, source = self._source(name, emitter, arrival.stream, reading)
-        if arrival.epoch > host.epoch and emitter != CUSTOM:
-            host.epoch, host.changed = arrival.epoch, reading
+        present = (reading if arrival.live else NEVER, arrival.epoch)
+        source.present = max(source.present, present)
+        if present > host.present and emitter != CUSTOM:
+            if arrival.epoch != host.present[1]:
+                host.changed = reading
+            host.present = present
         if arrival.backlog:
             host.backlog = reading
-        source.epoch = max(source.epoch, arrival.epoch)
         yield from self.hear_host(name, arrival.id, reading, received)
         if arrival.live or not source.last_id:
             source.heard, source.received, source.last_id = reading, received, arrival.id
@@ -141,7 +149,7 @@ class Silence:
         subject, why = Subject(EMITTER, name, emitter), Why((source.last_id,), at.due)
         if at.certain - heard <= AFTER:
             return heard + AFTER
-        if source.epoch >= host.epoch:
+        if source.present[1] == host.present[1]:
             yield from self._findings.open(subject, self.measure(subject, at.now), source.received, why, at.now)
         elif at.certain - host.changed <= AFTER:
             return host.changed + AFTER
@@ -172,7 +180,7 @@ class Silence:
         host = self._hosts.get(stream.host)
         if host is None or stream.emitter == CUSTOM:
             return False
-        return stream.newest < host.epoch and reading - host.changed > AFTER
+        return stream.present.epoch != host.present[1] and reading - host.changed > AFTER
 
     def backlog(self, name: str) -> float:
         """Return the reading at which something that was held up last came of a host."""

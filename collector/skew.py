@@ -12,12 +12,11 @@ OVER = 10.0
 
 
 class _Run(NamedTuple):
-    """Batches in a row that say the same, since `first`; `during` which uninterrupted listening."""
+    """Batches in a row that say the same, since `first`."""
 
     says: str
     batches: int
     first: float
-    during: int
 
 
 class Skew:
@@ -31,7 +30,7 @@ class Skew:
         self._findings = findings
         self._runs: dict[str, _Run] = {}
 
-    def compare(self, arrival: Arrival, received: float, lag: float, during: int) -> Effects:
+    def compare(self, arrival: Arrival, received: float, lag: float) -> Effects:
         """Take a new batch that came in `lag` seconds, as probes do."""
         if not arrival.live or arrival.emitter == CUSTOM:
             return
@@ -45,8 +44,8 @@ class Skew:
                 self._findings.measure(subject, _measure(offset))
             return
         run = self._runs.get(arrival.host)
-        if run is None or (run.says, run.during) != (says, during):
-            run = _Run(says, 0, received, during)
+        if run is None or run.says != says:
+            run = _Run(says, 0, received)
         self._runs[arrival.host] = run = run._replace(batches=run.batches + 1)
         if run.batches < BATCHES or received - run.first < OVER:
             return

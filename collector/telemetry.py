@@ -89,12 +89,12 @@ class Telemetry:
             yield from self.ledger.bury(letter)
         if noted.above_gap:
             self._gaps.notice(name, reading)
-        if noted.forgotten:
+        if noted.forgotten is not None:
             yield from self._gaps.settle(stream, reading, "withdrawn", arrival.id, received)
         elif noted.new:
             yield from self._gaps.settle(stream, reading, "cleared", arrival.id, received)
         if noted.new and self.path.quick(received):
-            yield from self._skew.compare(arrival, received, self.path.lag, self.path.interruptions)
+            yield from self._skew.compare(arrival, received, self.path.lag)
         if (surplus := self.ledger.surplus) is not None:
             yield from self._drop(surplus, received)
 

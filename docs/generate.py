@@ -148,9 +148,10 @@ set; as long as that is wrong, `clock.skew` says so of every host, and closes on
 | missing | `missing` | batches that did not come |
 | heard | `last_heard` | when the last batch came |
 
-Every number of a stream is in exactly one of `received`, `dead`, `in_flight` and `missing`. The newest 8 epochs of a
-stream, an epoch being one run of its emitters, are remembered number by number, those before as sums. Of epochs that
-began before the collector was first started, only what follows the first batch that came is accounted for.
+Every number of a stream is in exactly one of `received`, `dead`, `in_flight` and `missing`. The 8 epochs of a
+stream that were heard of last, an epoch being one run of its emitters, are remembered number by number, others as sums:
+what comes of one of those is counted anew. Of epochs that began before the collector was first started, only what
+follows the first batch that came is accounted for.
 """
 
 

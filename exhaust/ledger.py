@@ -53,8 +53,8 @@ LEDGER: Final[Mapping[str, BuiltIn]] = {
         severity="warning",
         opens="when a number is missing for 60 seconds, unless its host is still sending what an outage has held up: "
         "something of it came by `exhaust.backlog` within the last 60 seconds",
-        closes="`cleared` when all of them have come; `withdrawn` when the ledger forgets their epoch, the ninth "
-        "newest",
+        closes="`cleared` when all of them have come; `withdrawn` when the ledger forgets their epoch: it was "
+        "heard of longest ago of nine",
         labels=_STREAM,
     ),
     "telemetry.lag": BuiltIn(

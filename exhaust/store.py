@@ -133,8 +133,8 @@ class Store:
     ) -> list[int]:
         """Do all of it or nothing, on disk before it returns. Return the outbox numbers of `send`.
 
-        `seen` maps marks of messages to their time of receipt; a None under `keep` removes the key. What is sent about a
-        subject takes the place of what was to be sent about it earlier.
+        `seen` maps marks of messages to their time of receipt; a None under `keep` removes the key. What is sent about
+        a subject takes the place of what was to be sent about it earlier.
         """
         with self._transaction() as db:
             numbers = [_post(db, publication) for publication in send]

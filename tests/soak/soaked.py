@@ -1,8 +1,10 @@
 """The installation under soak: two streams of numbers, a kept service, and a workflow that leaves marks."""
 
+import asyncio
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,6 +23,8 @@ _ENTRY_POINTS = {
     "exhaust.analyzers": {"witness": "plugin:ANALYZER"},
     "exhaust.actions": {"soak.mark": "plugin:ACTION"},
 }
+_PATIENCE = 180.0
+_LOOK_AGAIN = 0.2
 # A start of the service is a line in its ledger, written before anything else: its pid, and seconds since boot.
 _PROGRAM = 'read -r up rest < /proc/uptime; echo \\"$$ $up\\" >> {folder}/service; exec sleep 100000'
 _CONFIGURATION = """
@@ -86,6 +90,15 @@ class Soaked(Installation):
         program = _PROGRAM.format(folder=ledgers)
         text = _CONFIGURATION.format(**given, folder=ledgers, program=program, witnesses=witnesses)
         self.config.write_text(text)
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], within: float = _PATIENCE) -> float:
+        """Wait longer than elsewhere, and ask less often: asking is work for everybody here."""
+        began = time.monotonic()
+        while not await holds():
+            if time.monotonic() - began > within:
+                raise TimeoutError(f"not within {within:g} s\n{self.story()}")
+            await asyncio.sleep(_LOOK_AGAIN)
+        return time.monotonic() - began
 
     def samples(self) -> list[Sample]:
         """Return what each process of it holds now; what is not there, or ends meanwhile, is left out."""

@@ -75,12 +75,24 @@ def test_what_is_kept_tells_the_same_after_a_restart(log: Log) -> None:
     assert [again.take(seq, host="a/b%2F") for seq in (0, 4, 2, 3, 3)] == [False, False, True, True, False]
 
 
-def test_an_older_epoch_that_is_not_known_counts_as_new_however_often(log: Log) -> None:
-    for epoch in range(10, 10 + MOST_EPOCHS + 1):
-        log.take(0, epoch=epoch)
-    assert [log.take(0, epoch=10), log.take(0, epoch=10)] == [True, True]
-    assert not log.take(0, epoch=11)
-    assert len(log.kept) == MOST_EPOCHS
+def test_the_epoch_that_was_heard_of_longest_ago_is_forgotten_and_counts_as_new_once_more(log: Log) -> None:
+    for epoch in range(10, 10 + MOST_EPOCHS):
+        log.take(0, epoch=epoch, now=NOW + epoch)
+    assert not log.take(0, epoch=10, now=NOW + 100)
+    again = Log(log.kept)
+    again.take(1, epoch=10, now=NOW + 101)
+    again.take(0, epoch=99, now=NOW + 102)
+    assert [again.take(0, epoch=10), again.take(0, epoch=11), again.take(0, epoch=11)] == [False, True, False]
+    assert len(again.kept) == MOST_EPOCHS
+
+
+def test_epochs_of_the_future_do_not_make_those_of_the_present_forgotten(log: Log) -> None:
+    for number in range(MOST_EPOCHS + 1):
+        log.take(0, epoch=2**53 - number)
+    for epoch in (1, 2):
+        assert [log.take(seq, epoch=epoch) for seq in (0, 0, 1, 1)] == [True, False, True, False]
+    again = Log(log.kept)
+    assert [again.take(seq, epoch=epoch) for epoch in (1, 2) for seq in (0, 1)] == [False] * 4
 
 
 def test_of_too_many_streams_those_go_that_were_heard_of_longest_ago(log: Log) -> None:

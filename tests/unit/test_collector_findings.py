@@ -1,7 +1,12 @@
 """What the ledger finds is told apart: a silent emitter, a dead host, a slow or absent broker, a wrong clock, a gap."""
 
+import itertools
+from typing import Any
+
+import msgspec
 import pytest
 
+from collector.letters import Letter
 from collector.telemetry import FORGET_AFTER
 from exhaust.messages import Codec
 from tests.unit.collector_listening import EPOCH, OWN, START, Listening, arrival
@@ -131,6 +136,31 @@ def test_a_silent_emitter_that_is_taken_out_of_the_configuration_is_withdrawn(li
     assert listening.opened == set()
 
 
+@pytest.mark.parametrize("forged", [1, 9])
+@pytest.mark.parametrize("emitter", ["service", "performance", "unheard"])
+def test_an_epoch_of_the_future_hides_no_silence(listening: Listening, forged: int, emitter: str) -> None:
+    listening.tell(*(arrival(0, 2**53 - number, emitter) for number in range(forged)))
+    listening.advance(60)
+    assert listening.opened == set()
+    listening.stop("web-01", "service")
+    listening.advance(50)
+    assert listening.opened == {SILENT}
+    listening.start()
+    listening.advance(60)
+    assert listening.opened == {SILENT}
+
+
+def test_a_host_whose_clock_was_years_ahead_is_judged_by_the_epoch_that_it_sends_now(listening: Listening) -> None:
+    listening.epoch = EPOCH + 10 * 365 * 86_400_000
+    listening.advance(60)
+    listening.begin_anew()
+    listening.advance(60)
+    assert listening.opened == set()
+    listening.stop("web-01", "service")
+    listening.advance(50)
+    assert listening.opened == {SILENT}
+
+
 def test_a_slow_broker_is_neither_silence_nor_a_wrong_clock(listening: Listening) -> None:
     listening.lag = 8.0
     listening.advance(300)
@@ -209,11 +239,36 @@ def test_what_was_held_up_for_once_is_no_wrong_clock(listening: Listening) -> No
     assert listening.facts == []
 
 
-def test_the_backlog_of_an_outage_is_no_wrong_clock(listening: Listening) -> None:
-    for n in range(30):
+@pytest.mark.parametrize("how", [{"live": False, "backlog": True}, {"live": False}, {"emitter": "custom"}])
+def test_what_was_held_up_or_comes_of_people_tells_of_no_clock(listening: Listening, how: dict[str, Any]) -> None:
+    for n in range(20):
         listening.advance(1)
-        listening.tell(arrival(n, emitter="load", time=START - 500 + n, live=False, backlog=True))
+        listening.tell(arrival(n, host="web-03", time=START - 500 + n, **how))
     assert listening.facts == []
+
+
+def test_a_wrong_clock_is_told_by_three_batches_at_least(listening: Listening) -> None:
+    listening.clocks["web-03"] = 60.0
+    listening.beat("web-03", "service")
+    listening.advance(15)
+    assert listening.opened == set()
+    listening.advance(10)
+    assert listening.opened == {("clock.skew", "web-03")}
+
+
+def test_what_telemetry_takes_is_not_the_clocks(listening: Listening) -> None:
+    listening.lag, listening.clocks["web-01"] = 2.0, -4.0
+    listening.advance(120)
+    assert listening.facts == []
+
+
+def test_a_broker_that_gets_slower_and_slower_is_no_wrong_clock(listening: Listening) -> None:
+    for number in range(40):
+        listening.lag = 0.8 * number
+        listening.advance(1)
+        listening.tell(arrival(number, emitter="load", time=listening.now))
+    listening.advance(40)
+    assert {fact.name for fact in listening.facts} == {"telemetry.lag"}
 
 
 def test_our_own_clock_set_wrong_differs_from_all_and_resolves_when_it_is_right_again(listening: Listening) -> None:
@@ -228,15 +283,20 @@ def test_our_own_clock_set_wrong_differs_from_all_and_resolves_when_it_is_right_
 
 
 @pytest.mark.parametrize("jump", [86400.0, -86400.0])
-def test_our_own_clock_that_jumps_makes_nobody_silent(listening: Listening, jump: float) -> None:
-    listening.clocks[OWN] = jump
-    for host in ("web-01", "web-02"):
+def test_our_own_clock_that_jumps_makes_nobody_silent_and_what_is_open_is_asserted_on(
+    listening: Listening, jump: float
+) -> None:
+    listening.stop("web-02", "service")
+    listening.advance(60)
+    asserted = len(listening.facts)
+    for host in (OWN, "web-01", "web-02"):
         listening.clocks[host] = jump
     listening.advance(120)
-    assert listening.facts == []
+    assert listening.opened == {("emitter.silent", "web-02", "service")}
+    assert len(listening.facts) - asserted >= 3
     listening.stop("web-01", "service")
     listening.advance(60)
-    assert listening.opened == {SILENT}
+    assert SILENT in listening.opened
 
 
 def test_while_the_broker_is_away_nothing_is_asserted_and_nothing_piles_up(listening: Listening) -> None:
@@ -333,6 +393,13 @@ def test_a_dead_letter_accounts_for_its_number(listening: Listening) -> None:
     listening.dead(arrival(1, EARLIER))
     listening.advance(1)
     assert listening.told("telemetry.gap")[-1] == ("closed", "cleared")
+    (row,) = (row for _, row in listening.rows("letter/"))
+    counts = (listening.row()["dead"], listening.row()["missing"], listening.row()["in_flight"])
+    listening.send_again(msgspec.json.decode(row, type=Letter))
+    listening.advance(5)
+    assert counts == (1, 0, 0)
+    assert listening.opened == {GAP}, "it never came otherwise"
+    listening.dead(arrival(1, EARLIER))
     assert (listening.row()["dead"], listening.row()["missing"], listening.row()["in_flight"]) == (1, 0, 0)
 
 
@@ -368,6 +435,26 @@ def test_a_fact_is_asserted_every_half_minute_and_after_a_crash_with_the_same_id
     facts = lived()
     assert len(facts) == 6
     assert lived(60, 61, 100, 131) == facts
+
+
+def test_what_opens_again_soon_is_asserted_by_its_own_time(listening: Listening) -> None:
+    for lag in (8.0, 0.5, 8.0):
+        listening.lag = lag
+        listening.advance(20)
+    listening.advance(40)
+    _, second = dict.fromkeys(fact.episode for fact in listening.facts)
+    times = [fact.time for fact in listening.facts if fact.episode == second]
+    assert [later - time for time, later in itertools.pairwise(times)] == [30.0]
+
+
+def test_a_stream_that_makes_room_leaves_nothing_behind(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    listening.tell(arrival(0, emitter="load"), arrival(2, emitter="load"))
+    listening.advance(70)
+    monkeypatch.setattr("collector.ledger.MOST_STREAMS", 4)
+    listening.advance(30)
+    assert listening.opened == set()
+    assert {fact.reason for fact in listening.facts[-2:]} == {"withdrawn"}
+    assert not [key for key in listening.kept if "load" in key]
 
 
 def test_what_waits_for_time_grows_with_hosts_and_not_with_messages(listening: Listening) -> None:

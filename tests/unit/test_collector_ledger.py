@@ -15,7 +15,7 @@ from exhaust.errors import MessageError
 from exhaust.messages import Batch
 from exhaust.received import MOST_GAPS
 from exhaust.wire import pack
-from tests.unit.collector_listening import arrival
+from tests.unit.collector_listening import EPOCH, START, arrival
 
 COUNTS = ("received", "missing", "duplicates", "records", "dead", "dropped")
 
@@ -108,8 +108,33 @@ def test_old_epochs_are_summed_up_and_nothing_is_lost() -> None:
     (stream,) = book.ledger.streams()
     assert [epoch.epoch for epoch in stream.epochs] == list(range(13 - MOST_EPOCHS, 13))
     assert len(book.kept) == MOST_EPOCHS + 1
-    book.tell(arrival(1, 3))
-    assert book.again().counts()[:3] == [24, 12, 1], "what is forgotten stays in the class that it was in"
+    book.tell(arrival(1, 3), arrival(1, 3), arrival(3, 3))
+    assert book.again().counts()[:3] == [26, 13, 1], "what comes of a forgotten epoch is counted anew"
+
+
+def test_epochs_of_the_future_hide_nothing_of_those_that_are_true() -> None:
+    book = Book(arrival(0), arrival(1))
+    book.tell(*(arrival(0, 2**53 - number, time=START + 1) for number in range(2 * MOST_EPOCHS)))
+    before = 2 + 2 * MOST_EPOCHS
+    book.tell(arrival(7), arrival(9), arrival(9))
+    assert book.again().counts()[:3] == [before + 2, 1, 1], "of what it missed while it was forgotten nobody knows"
+    later = EPOCH + 3_600_000
+    book.tell(*(arrival(seq, later, time=START + 3600) for seq in (1, 3, 3)))
+    assert book.again().counts()[:3] == [before + 4, 3, 2]
+
+
+def test_the_epoch_that_was_heard_of_longest_ago_is_forgotten_whatever_its_number() -> None:
+    book = Book()
+    for reading, epoch in enumerate((*range(1, MOST_EPOCHS + 1), 1, 2**53)):
+        book.do(book.ledger.add(arrival(reading, epoch), float(reading), START))
+    (stream,) = book.again().ledger.streams()
+    assert [one.epoch for one in stream.epochs] == [1, *range(3, MOST_EPOCHS + 1), 2**53]
+
+
+def test_the_present_epoch_is_not_forgotten_for_what_was_held_up_of_many_others() -> None:
+    book = Book(arrival(0), *(arrival(0, EPOCH - number, live=False) for number in range(1, 2 * MOST_EPOCHS)))
+    book.tell(arrival(0))
+    assert book.again().counts()[2] == 1
 
 
 def test_more_gaps_than_are_remembered_stay_missing_and_what_fills_them_is_told_as_a_duplicate() -> None:

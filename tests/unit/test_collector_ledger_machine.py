@@ -20,6 +20,8 @@ RECORDS = 10
 sources = st.sampled_from(SOURCES)
 epochs = st.sampled_from((0, 0, 1, 1)).map(EPOCH.__add__) | st.integers(EPOCH, EPOCH + 11)
 numbers = st.integers(0, 12)
+FORGED = 1 << 53
+NEVER = -1.0
 
 
 def dropped(epoch: int, number: int) -> int:
@@ -29,21 +31,27 @@ def dropped(epoch: int, number: int) -> int:
 
 @dataclass
 class Life:
-    """One epoch: the numbers that came, those that are dead, and when each was first missed."""
+    """One epoch: the numbers that came, those that are dead, and when each from `start` was first missed.
+
+    `heard` is when it was heard of last, `live` when it last came live.
+    """
 
     epoch: int
+    start: int = 0
+    heard: float = 0.0
+    live: float = NEVER
     came: set[int] = field(default_factory=set)
     dead: set[int] = field(default_factory=set)
     missed: dict[int, float] = field(default_factory=dict)
 
     def come(self, number: int, now: float) -> None:
         self.came.add(number)
-        for one in set(range(max(self.came))) - self.came:
+        for one in set(range(self.start, max(self.came))) - self.came:
             self.missed.setdefault(one, now)
 
     @property
     def gaps(self) -> set[int]:
-        return set(range(max(self.came, default=0))) - self.came - self.dead
+        return set(range(self.start, max(self.came, default=0))) - self.came - self.dead
 
     @property
     def dropped(self) -> int:
@@ -58,26 +66,27 @@ class Source:
     lives: dict[int, Life] = field(default_factory=dict)
     over: list[Life] = field(default_factory=list)
     twice: int = 0
+    forgotten: int = -1
     gap: bool = False
     silent: bool = False
 
     @property
-    def forgotten(self) -> int:
-        return max((life.epoch for life in self.over), default=-1)
+    def present(self) -> tuple[float, int]:
+        return max((life.live, life.epoch) for life in self.lives.values())
 
-    @property
-    def epoch(self) -> int:
-        return max(self.lives, default=self.forgotten)
-
-    def take(self, epoch: int, number: int, dead: set[int], now: float) -> None:
-        known = self.lives.get(epoch)
-        if epoch <= self.forgotten or (known is not None and number in known.came):
+    def take(self, one: Arrival, dead: set[int], now: float, received: float) -> None:
+        start = one.seq if one.epoch <= self.forgotten else 0
+        life = self.lives.setdefault(one.epoch, Life(one.epoch, start, dead=dead))
+        life.heard, life.live = now, now if one.live else life.live
+        if one.seq in life.came:
             self.twice += 1
             return
-        life = known or self.lives.setdefault(epoch, Life(epoch, dead=dead))
-        life.come(number, now)
+        life.come(one.seq, now)
         if len(self.lives) > MOST_EPOCHS:
-            self.over.append(self.lives.pop(min(self.lives)))
+            kept = (one.epoch, self.present[1])
+            _, oldest = min((life.heard, epoch) for epoch, life in self.lives.items() if epoch not in kept)
+            self.over.append(self.lives.pop(oldest))
+            self.forgotten = max(self.forgotten, min(oldest, int(received * 1000)))
 
     def missed(self) -> list[float]:
         return [life.missed[number] for life in self.lives.values() for number in life.gaps]
@@ -91,7 +100,7 @@ class Source:
 class Host:
     heard: float
     changed: float
-    epoch: int = -1
+    present: tuple[float, int] = (NEVER, -1)
     backlog: float = -1e9
     silent: bool = False
 
@@ -112,22 +121,30 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=sources, epoch=epochs, number=numbers, backlog=st.booleans())
     def arrive(self, name: Name, epoch: int, number: int, backlog: bool) -> None:
-        self.listening.tell(self._batch(name, epoch, number, live=not backlog, backlog=backlog))
+        batch = self._batch(name, epoch, number, live=not backlog, backlog=backlog)
+        self.listening.tell(batch)
         host = self.hosts.setdefault(name[0], Host(self.clock, self.clock))
         source = self.sources.setdefault(name, Source(self.clock))
-        if epoch > host.epoch:
-            host.epoch, host.changed = epoch, self.clock
         self._hear(name, host, source, backlog=backlog)
-        source.take(epoch, number, {n for one, e, n in self.letters if (one, e) == (name, epoch)}, self.clock)
+        dead = {n for one, e, n in self.letters if (one, e) == (name, epoch)}
+        source.take(batch, dead, self.clock, self.listening.here)
         source.settle(self.clock)
+        before, host.present = host.present, max(source.present for source in self._of(name[0]))
+        if host.present[1] != before[1]:
+            host.changed = self.clock
 
     @rule(name=sources, count=st.integers(1, 6))
     def go_on(self, name: Name, count: int) -> None:
         for _ in range(count):
             source = self.sources.get(name)
-            epoch = source.epoch if source else EPOCH
+            epoch = source.present[1] if source else EPOCH
             came = source.lives[epoch].came if source else set()
             self.arrive(name, epoch, max(came, default=-1) + 1, backlog=False)
+
+    @rule(name=sources, count=st.integers(1, MOST_EPOCHS + 1), number=numbers, backlog=st.booleans())
+    def forge(self, name: Name, count: int, number: int, backlog: bool) -> None:
+        for forged in range(count):
+            self.arrive(name, FORGED - forged, number, backlog)
 
     @rule(name=sources, epoch=epochs, number=numbers)
     def refuse(self, name: Name, epoch: int, number: int) -> None:
@@ -211,7 +228,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _is_silent(self, host: Host, source: Source) -> bool:
         if self.clock - max(source.heard, self.since) <= SILENT:
             return source.silent
-        if source.epoch >= host.epoch:
+        if source.present[1] == host.present[1]:
             return True
         return source.silent and self.clock - max(host.changed, self.since) <= SILENT
 
@@ -235,7 +252,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 "dropped": sum(life.dropped for life in lives),
                 "reasons": {"reason": lost} if (lost := sum(life.dropped for life in lives)) else {},
             }
-            of_all = sum(len(set(range(max(life.came, default=-1) + 1)) | life.dead) for life in lives)
+            of_all = sum(len(set(range(life.start, max(life.came) + 1)) | life.came | life.dead) for life in lives)
             assert row["received"] + row["dead"] + row["in_flight"] + row["missing"] == of_all
 
     @invariant()

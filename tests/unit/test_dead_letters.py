@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from exhaust.commands.reading import run_items
 from exhaust.errors import MessageError, UsageError
 from exhaust.messages import Batch, Message
 from exhaust.resending import RESENT
-from exhaust.routing import QUEUES, TELEMETRY
+from exhaust.routing import BACKLOG, QUEUES, TELEMETRY
 from exhaust.signing import Verifier
 from exhaust.wire import pack, unpack
 from exhaust.worker import Keep
@@ -168,6 +169,19 @@ async def test_two_readers_that_refuse_one_message_leave_two_letters(system: Sys
         await system.tell(CHAIN[0], batch())
         assert [one["queue"] for one in await letters(system, "?type=fact/1")] == [QUEUES["activator"][0].name]
         assert (await system.get("/api/v1/facts"))["items"], "the collector has taken it itself"
+
+
+async def test_a_batch_is_dead_until_nobody_has_it_among_the_refused(system: System, reader: Reader) -> None:
+    reader.refuses = "failed: a bug"
+    async with reading(system, QUEUES["analyzers"][1], reader):
+        await system.tell(batch())
+        await system.broker.publish(replace(pack(batch()), exchange=BACKLOG))
+        reader.refuses = ""
+        counted = []
+        for letter in await letters(system):
+            counted.append(await ledger(system))
+            await system.post(f"{LETTERS}/{letter['id']}/resend", status=200)
+    assert [*counted, await ledger(system)] == [(0, 1), (0, 1), (1, 0)]
 
 
 async def test_they_outlive_a_restart(tmp_path: Path) -> None:

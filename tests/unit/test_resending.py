@@ -61,7 +61,12 @@ def test_what_a_broker_adds_to_it_does_no_harm(signer: Signer, verifier: Verifie
 @pytest.mark.parametrize("name", ["Batch", "Fact", "Watch", "Sighting", "Decision"])
 def test_what_a_stranger_puts_straight_into_a_queue_is_refused(name: str, signer: Signer, verifier: Verifier) -> None:
     out = pack(golden(name), signer)
-    claims: dict[str, str | int] = {"x-resent-exchange": out.exchange, "x-resent-key": out.key, "x-resent": "AAAA", COUNT: 1}
+    claims: dict[str, str | int] = {
+        "x-resent-exchange": out.exchange,
+        "x-resent-key": out.key,
+        "x-resent": "AAAA",
+        COUNT: 1,
+    }
     for headers in (out.headers, {**out.headers, **claims}, {**out.headers, **claims, "x-resent": 7}):
         for reader in (None, verifier):
             with pytest.raises(MessageError):
