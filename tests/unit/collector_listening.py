@@ -182,3 +182,13 @@ class Listening:
             case Fact():
                 self.facts.append(one)
                 self._do(self.model.handle(one, self.here))
+
+
+def settled() -> Listening:
+    """Two hosts with two emitters each, a minute after the start."""
+    listening = Listening()
+    for host in ("web-01", "web-02"):
+        listening.beat(host, "service", "performance")
+    listening.advance(60)
+    assert listening.facts == []
+    return listening
