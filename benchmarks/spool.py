@@ -10,6 +10,7 @@ takes of memory for that. CPU is the process's own, of all its threads. The kind
 import argparse
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import statistics
@@ -50,6 +51,25 @@ def batch(seq: int, records: int) -> Publication:
     raw = cast("list[dict[str, Any]]", [RECORD] * records)
     now = time.time()
     return pack(Batch(id=new_id(now), time=now, host="h", emitter="e", stream="s", epoch=1, seq=seq, records=raw))
+
+
+class Bare:
+    """The disk alone: an append and fdatasync for each batch, with nothing around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "bare"
+        self._bodies = {records: batch(0, records).body for records in (SMALL, LARGE)}
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        with self._path.open("wb", buffering=0) as self._file:
+            yield
+
+    async def put(self, records: int) -> None:
+        self._file.write(self._bodies[records])
+        os.fdatasync(self._file.fileno())
+
+    flood = put
 
 
 class AtOnce:
@@ -145,8 +165,9 @@ class Segments:
         await asyncio.sleep(0)
 
 
-Kind = Callable[[Path], Table | Segments]
+Kind = Callable[[Path], Bare | Table | Segments]
 KINDS: dict[str, Kind] = {
+    "append and fdatasync": Bare,
     "SQLite": Table,
     "log, thread": lambda folder: Segments(folder, Thread),
     "log, event loop": lambda folder: Segments(folder, AtOnce),

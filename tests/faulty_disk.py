@@ -49,13 +49,14 @@ def _apply(content: bytearray, write: Write) -> None:
 
 
 class FaultyDisk:
-    """A Disk. `failing` is the number of an error that every change meets while it is set; reads go on.
+    """A Disk. `failing` is the number of an error that every change meets while it is set, `hidden` of one for reads.
 
     At `scratched`, counted from the beginning of a file, nothing can be read.
     """
 
     def __init__(self) -> None:
         self.failing = 0
+        self.hidden = 0
         self.scratched = -1
         self.names: dict[str, Content] = {}
         self._safe: dict[str, Content] = {}
@@ -123,6 +124,8 @@ class FaultyFile:
         self._content.write((at, data))
 
     def read(self, size: int, at: int) -> bytes:
+        if self._disk.hidden:
+            raise OSError(self._disk.hidden, errno.errorcode[self._disk.hidden])
         if at <= self._disk.scratched < at + size:
             raise OSError(errno.EIO, "EIO")
         return bytes(self._content.seen[at : at + size])

@@ -38,8 +38,9 @@ class _Unwanted:
 class Sender:
     """Publishes what it is handed, confirms pipelined, and beside that the backlog, a few at a time.
 
-    `confirmed` is told of each batch that the broker has; `idle` whenever no fresh one is in flight any more. After a
-    failure everything goes to the backlog, of which one batch at a time is tried until one gets through.
+    `confirmed` is told of each batch that the broker has; `eased` when no fresh one is in flight any more, or there is
+    room for more. After a failure everything goes to the backlog, of which one batch at a time is tried until one gets
+    through.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Sender:
         broker: Broker,
         backlog: Backlog,
         confirmed: Callable[[Placed], None],
-        idle: Callable[[], None],
+        eased: Callable[[], None],
         *,
         patience: Sequence[float] = PATIENCE,
     ) -> None:
         self._broker = broker
         self._backlog = backlog
         self._confirmed = confirmed
-        self._idle = idle
+        self._eased = eased
         self._patience = patience
         self._flying: dict[int, asyncio.Future[None]] = {}  # by the batch's end
         self._bytes = 0
@@ -76,6 +77,12 @@ class Sender:
         return len(self._flying) - self._late
 
     @property
+    def full(self) -> bool:
+        """Whether as many fresh batches are in flight as may be, and the broker takes its time."""
+        crowded = self.fresh >= _MOST_IN_FLIGHT or self._bytes - self._late_bytes >= _MOST_BYTES
+        return crowded and self._well
+
+    @property
     def flying(self) -> int:
         """How many batches are in flight, fresh and late."""
         return len(self._flying)
@@ -83,8 +90,7 @@ class Sender:
     def post(self, placed: Placed, publication: Publication) -> None:
         """Send a fresh batch at once; where that cannot be, it becomes backlog."""
         address = (publication.exchange, publication.key)
-        room = len(self._flying) < _MOST_IN_FLIGHT and self._bytes < _MOST_BYTES
-        if self._well and room and address not in self._unwanted:
+        if self._well and not self.full and address not in self._unwanted:
             self._launch(placed, publication)
         else:
             self._backlog.add(placed.start, placed.end)
@@ -130,6 +136,7 @@ class Sender:
         future.add_done_callback(partial(self._settle, placed, publication))
 
     def _settle(self, placed: Placed, publication: Publication, future: asyncio.Future[None]) -> None:
+        full = self.full
         del self._flying[placed.end]
         self._bytes -= placed.size
         late = publication.exchange == BACKLOG
@@ -145,8 +152,8 @@ class Sender:
             self._confirm(placed, publication)
         if late:
             self._wake.set()
-        if not self.fresh:
-            self._idle()
+        if full or not self.fresh:
+            self._eased()
 
     def _confirm(self, placed: Placed, publication: Publication) -> None:
         self._confirmed(placed)

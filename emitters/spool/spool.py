@@ -99,13 +99,17 @@ class Spool:
     async def room(self, keeps: Keeps, *, waits: bool) -> None:
         """Return when there is room for more; at the latest after a second for who cannot wait."""
         if waits:
-            while self._writer.size >= _MANY_PENDING or self._refusal(keeps):
+            while self._crowded() or self._refusal(keeps):
                 await self._easing()
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_AT_MOST):
-                while self._writer.size >= _MANY_PENDING and not self._writer.refused:
+                while self._crowded() and not self._writer.refused:
                     await self._easing()
+
+    def _crowded(self) -> bool:
+        """Tell whether disk or broker have their hands full: what comes on top would only become backlog."""
+        return self._writer.size >= _MANY_PENDING or self._sender.full
 
     async def synced(self) -> None:
         """Return when all that was put is on disk."""
@@ -204,7 +208,7 @@ class Spool:
     def _look(self) -> None:
         """See how things are, and wake those who wait for something of the spool."""
         writer = self._writer
-        self.tight = bool(writer.refused) or writer.size >= _MANY_PENDING or self._log.level >= SHARES["metrics"]
+        self.tight = bool(writer.refused) or self._crowded() or self._log.level >= SHARES["metrics"]
         if writer.busy or self._sender.fresh:
             self.idle.clear()
         else:

@@ -17,9 +17,8 @@ from tests.soak import checks
 from tests.soak.checks import Sample, Violation
 from tests.soak.echo import Echo
 from tests.soak.faults import Disk, FakeClock, Means
-from tests.soak.ledgers import Ledgers, Stream
+from tests.soak.ledgers import Ledgers, Stream, count
 from tests.soak.listener import Listener
-from tests.soak.plugin import STREAMS
 from tests.soak.proxy import Proxy
 from tests.soak.soaked import UP, Soaked
 
@@ -164,8 +163,9 @@ class Arena:
         """What was counted so far: numbers accepted, numbers that came again, effects."""
         streams = self.ledgers.streams.values()
         return Counter(
-            numbers=sum(stream.accepted for stream in streams),
+            numbers=sum(count(stream.accepted) for stream in streams),
             duplicates=sum(stream.duplicates for stream in streams),
+            dropped=sum(sum(stream.dropped.values()) for stream in streams),
             effects=len(self.ledgers.effects),
         )
 
@@ -184,8 +184,8 @@ async def arena(
         await asyncio.to_thread(node.start)
         opened.callback(node.close)
         proxy = await opened.enter_async_context(Proxy(node.port, chance))
-        ledgers = Ledgers(folder / "ledgers", STREAMS)
-        small = Disk(folder / "state") if disk else None
+        ledgers = Ledgers(folder / "ledgers")
+        small = Disk(folder / "state", ledgers.folder) if disk else None
         fake = FakeClock(folder / "clock") if clock else None
         if small is not None:
             small.mount()
@@ -215,5 +215,5 @@ def sweep(folder: Path) -> None:
             if config in words or any(mark.startswith(service) for mark in marks):
                 os.kill(int(process.name), signal.SIGKILL)
     if (folder / "state").is_mount():
-        Disk(folder / "state").unmount()
+        Disk(folder / "state", folder).unmount()
     shutil.rmtree(folder, ignore_errors=True)

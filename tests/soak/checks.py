@@ -41,17 +41,16 @@ class Sample:
 
 def arrived(stream: Stream) -> bool:
     """Tell whether all that was accepted has come, both to the analyzers and to who listens at the broker."""
-    accepted = stream.accepted
-    return not stream.witnessed.missing(accepted) and not stream.heard.missing(accepted)
+    return not list(lost("", stream))
 
 
 def lost(name: str, stream: Stream) -> Iterator[Violation]:
     """Every accepted number reaches the witness and the listener, or a batch says that it was dropped, and why."""
     told = sum(stream.dropped.values())
     for who, seen in (("the analyzers", stream.witnessed), ("a queue of the exchanges", stream.heard)):
-        missing = seen.missing(stream.accepted)
+        missing = stream.missing(seen)
         if count(missing) > told:
-            what = f"{count(missing)} of {stream.accepted} accepted numbers of stream {name} never reached {who}"
+            what = f"{count(missing)} of {count(stream.accepted)} accepted numbers of stream {name} never reached {who}"
             yield Violation("lost", f"{what}; {told} were told as dropped", _spelled(missing))
 
 

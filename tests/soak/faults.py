@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from benchmarks.node import Node
 from tests.soak.echo import Echo
+from tests.soak.plugin import HEAVY
 from tests.soak.proxy import Proxy
 from tests.soak.schedule import Step
 
@@ -29,9 +30,10 @@ _FAKETIME = (
 class Disk:
     """A small disk of its own, which can be filled. Only root can mount one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ledgers: Path) -> None:
         self._folder = folder
         self._filler = folder / "filler"
+        self._heavy = ledgers / HEAVY
 
     def mount(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -46,12 +48,14 @@ class Disk:
             shutil.copytree(kept, self._folder, dirs_exist_ok=True)
 
     def fill(self) -> None:
-        """Take all the room that there is."""
+        """Take all the room that there is, and make what has room of its own need more."""
+        self._heavy.touch()
         with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as file:
             while file.write(bytes(1 << 16)):
                 pass
 
     def clear(self) -> None:
+        self._heavy.unlink(missing_ok=True)
         self._filler.unlink(missing_ok=True)
 
 

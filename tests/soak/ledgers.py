@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.soak.plugin import FLEETING, WAITING
+
 Range = tuple[int, int]
 
 
@@ -38,13 +40,18 @@ class Numbers:
     def lowest(self) -> int:
         return self.ranges[0][0] if self.ranges else 1
 
-    def missing(self, last: int) -> list[Range]:
-        """Return what is not there of 1 to `last`."""
-        found, after = [], 0
-        for first, end in self.ranges:
-            if first > after + 1 and after < last:
-                found.append((after + 1, min(first - 1, last)))
-            after = end
+    def up_to(self, last: int) -> int:
+        """Return the highest number that is not above `last`, 0 if there is none."""
+        below = bisect.bisect_right(self.ranges, last, key=lambda one: one[0])
+        return min(last, self.ranges[below - 1][1]) if below else 0
+
+    def missing(self, last: int, first: int = 1) -> list[Range]:
+        """Return what is not there of `first` to `last`."""
+        found, after = [], first - 1
+        for begin, end in self.ranges[bisect.bisect_left(self.ranges, first, key=lambda one: one[1]) :]:
+            if begin > after + 1 and after < last:
+                found.append((after + 1, min(begin - 1, last)))
+            after = max(after, end)
         return [*found, (after + 1, last)] if after < last else found
 
 
@@ -105,10 +112,14 @@ class Start(NamedTuple):
 
 @dataclass
 class Stream:
-    """One stream of numbers: up to where it was yielded and is safe, and what came of it to whom."""
+    """One stream of numbers: up to where it was yielded, and what came of it to whom.
 
+    `starts` are the numbers that its emitter's starts began after. Of one that `waits` all up to there were safe.
+    """
+
+    waits: bool = True
     yielded: int = 0
-    safe: int = 0
+    starts: list[int] = field(default_factory=list)
     witnessed: Numbers = field(default_factory=Numbers)
     heard: Numbers = field(default_factory=Numbers)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -116,13 +127,20 @@ class Stream:
     conflicts: list[str] = field(default_factory=list)
 
     @property
-    def accepted(self) -> int:
-        """The highest number that was surely in the spool.
+    def accepted(self) -> list[Range]:
+        """What was surely in the spool, or told as dropped.
 
-        That the emitter was told that it is, or that it came: numbers are yielded one after the other, so that all
-        before it were accepted too.
+        Numbers are yielded one after the other: what came proves that those before it were taken too, since the start.
         """
-        return max(self.safe, self.witnessed.highest, self.heard.highest)
+        if self.waits:
+            return [(1, max([*self.starts, self.witnessed.highest, self.heard.highest]))]
+        ends = [*self.starts[1:], self.yielded]
+        reached = (max(self.witnessed.up_to(end), self.heard.up_to(end)) for end in ends)
+        return [(after + 1, last) for after, last in zip(self.starts, reached, strict=False) if last > after]
+
+    def missing(self, seen: Numbers) -> list[Range]:
+        """Return what was accepted and not seen."""
+        return [gap for first, last in self.accepted for gap in seen.missing(last, first)]
 
     @property
     def duplicates(self) -> int:
@@ -144,34 +162,36 @@ class Stream:
 class Ledgers:
     """All of them, read on from the files of one folder: see `tests.soak.plugin` for who writes what."""
 
-    def __init__(self, folder: Path, streams: Iterable[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.streams = {name: Stream() for name in streams}
-        self.emitter_starts = 0
+        self.streams = {name: Stream(name in WAITING) for name in (*WAITING, FLEETING)}
         self.effects: list[Effect] = []
         self.starts: list[Start] = []
-        self._witnesses = {name: Tail(folder / f"witness.{name}") for name in self.streams}
-        self._tails = {name: Tail(folder / name) for name in ("starts", "yields", "effects", "service")}
+        self._tails: dict[str, Tail] = {}
 
     def hear(self, batch: Batch) -> None:
         """Take a batch that came to somebody outside."""
-        if batch.emitter == "numbers" and batch.stream in self.streams:
+        if batch.stream in self.streams:
             self.streams[batch.stream].hear(batch)
 
     def read(self) -> None:
         """Read on; what came is read before what was yielded, so that nothing seems to come from nowhere."""
-        for name, tail in self._witnesses.items():
-            for line in tail.lines():
-                self.streams[name].witnessed.add(int(line))
-        for words in self._words("yields"):
-            self.streams[words[0]].yielded = max(self.streams[words[0]].yielded, int(words[2]))
+        for name, stream in self.streams.items():
+            for (number,) in self._words(f"witness.{name}"):
+                stream.witnessed.add(int(number))
+            for _, last in self._words(f"yields.{name}"):
+                stream.yielded = max(stream.yielded, int(last))
         for _, name, number in self._words("starts"):
             if name in self.streams:
-                self.streams[name].safe = max(self.streams[name].safe, int(number))
-            else:
-                self.emitter_starts += 1  # the stream told last is none of those that are counted
+                self.streams[name].starts.append(int(number))
         self.effects += [Effect(key, int(pid), int(time) / 1e9) for key, pid, time in self._words("effects")]
         self.starts += [Start(int(pid), float(time)) for pid, time in self._words("service")]
 
+    @property
+    def emitter_starts(self) -> int:
+        """How often all emitters were started, and so told what is safe."""
+        return min(len(stream.starts) for stream in self.streams.values())
+
     def _words(self, name: str) -> Iterator[list[str]]:
-        return map(str.split, self._tails[name].lines())
+        tail = self._tails.setdefault(name, Tail(self.folder / name))
+        return map(str.split, tail.lines())

@@ -6,7 +6,7 @@ whenever the process is killed.
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from exhaust.plugins import (
     Tools,
 )
 
-STREAMS = ("a", "b")
+WAITING, FLEETING = ("a", "b"), "c"
 BEAT = "beat"
+# While this file lies among the ledgers, records weigh so much: a disk's last bytes are soon gone.
+HEAVY = "heavy"
+_WEIGHT = "x" * 4000
 _TICK = 0.05
 _TICKS_A_BEAT = 5
 _LANES = 8
@@ -43,46 +46,72 @@ def note(path: Path, line: str, *, durable: bool = False) -> None:
         os.close(file)
 
 
-# The emitter. `starts` has a line for each of its starts: pid, stream, and the number that was safe by then. `yields`
-# has one for each range of numbers, before they are yielded.
+# Two emitters: of one the source can be read again, of the other what is not stored at once is gone. `yields.STREAM`
+# has a line for each range of numbers, before they are yielded. `starts` has one for each stream at each start: its
+# pid, and up to which number all were safe by then; of the other emitter, which cannot know, up to which all had been
+# yielded.
 
 
-class Numbers(Settings, frozen=True, kw_only=True):
-    """Where its ledgers are, and how many numbers each stream has a second."""
+class Counting(Settings, frozen=True, kw_only=True):
+    """Where the ledgers are, and how many numbers each stream has a second."""
 
     folder: str
-    rate: int = 200
+    rate: int
 
 
-async def emit(settings: Numbers, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
-    """Count on from where each stream is known to be safe."""
-    folder, each = Path(settings.folder), max(1, round(settings.rate * _TICK))
-    safe = {stream: int(positions.get(stream, 0)) for stream in (*STREAMS, BEAT)}
-    for stream, number in safe.items():
-        note(folder / "starts", f"{os.getpid()} {stream} {number}")
-    ticks = 0
+class Row:
+    """The numbers of one stream, from the one that follows upon `last`."""
+
+    def __init__(self, settings: Counting, stream: str, last: int) -> None:
+        self.stream, self._last = stream, last
+        self._each = max(1, round(settings.rate * _TICK))
+        self._yields = Path(settings.folder) / f"yields.{stream}"
+        self._heavy = Path(settings.folder) / HEAVY
+        note(Path(settings.folder) / "starts", f"{os.getpid()} {stream} {last}")
+
+    def next(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Write down which come next, and yield each with its fields."""
+        first, self._last = self._last + 1, self._last + self._each
+        note(self._yields, f"{first} {self._last}")
+        weight = {"weight": _WEIGHT} if self._heavy.exists() else {}
+        for number in range(first, self._last + 1):
+            yield number, {"n": number, **weight}
+
+
+async def count(settings: Counting, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
+    """Count on from where each stream is known to be safe, and let lanes be lit and dark in turn."""
+    rows = [Row(settings, stream, int(positions.get(stream, 0))) for stream in WAITING]
+    beat, ticks = int(positions.get(BEAT, 0)), 0
     async for now in clock.every(_TICK):
-        for stream in STREAMS:
-            first, safe[stream] = safe[stream] + 1, safe[stream] + each
-            note(folder / "yields", f"{stream} {first} {safe[stream]}")
-            for number in range(first, safe[stream] + 1):
-                yield Record(_LONG_AGO, {"n": number}, stream, position=(stream, number))
+        for row in rows:
+            for number, fields in row.next():
+                yield Record(_LONG_AGO, fields, row.stream, position=(row.stream, number))
         ticks += 1
         if ticks % _TICKS_A_BEAT == 0:
-            safe[BEAT] += 1
-            lane, lit = f"{safe[BEAT] % _LANES}", safe[BEAT] // _LANES % 2 == 1
-            yield Record(now, {"lane": lane, "lit": lit}, BEAT, position=(BEAT, safe[BEAT]))
+            beat += 1
+            lane, lit = f"{beat % _LANES}", beat // _LANES % 2 == 1
+            yield Record(now, {"lane": lane, "lit": lit}, BEAT, position=(BEAT, beat))
 
 
-_NUMBER = {"n": "int: one more than the number before it"}
-_BEAT = {"lane": "string: one of a few, in turn", "lit": "bool: what it was not the last time"}
-EMITTER = Emitter(
-    "numbers",
-    Numbers,
-    emit,
-    streams={**dict.fromkeys(STREAMS, _NUMBER), BEAT: _BEAT},
-    waits=True,
-)
+def _last_yielded(folder: Path, stream: str) -> int:
+    try:
+        return int((folder / f"yields.{stream}").read_text().split()[-1])
+    except FileNotFoundError:
+        return 0
+
+
+async def measure(settings: Counting, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
+    """Count on from what was yielded last."""
+    row = Row(settings, FLEETING, _last_yielded(Path(settings.folder), FLEETING))
+    async for _ in clock.every(_TICK):
+        for _, fields in row.next():
+            yield Record(_LONG_AGO, fields)
+
+
+_NUMBER = {"n": "int: one more than the number before it", "weight": "string: what only takes room"}
+_LANE = {"lane": "string: one of a few, in turn", "lit": "bool: what it was not the last time"}
+COUNTER = Emitter("counter", Counting, count, streams={**dict.fromkeys(WAITING, _NUMBER), BEAT: _LANE}, waits=True)
+METER = Emitter("meter", Counting, measure, streams={FLEETING: _NUMBER})
 
 
 # The analyzer. Its file has a line for each record that it was shown.

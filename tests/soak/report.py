@@ -12,7 +12,7 @@ from tests.soak.schedule import KILLED
 from tests.soak.trial import Outcome
 
 _HEADER = (
-    "fault", "count", "numbers", "duplicates", "effects", "slowest recovery, s", "slowest canary, s",
+    "fault", "count", "numbers", "duplicates", "dropped", "effects", "slowest recovery, s", "slowest canary, s",
     "largest memory, MiB", "lost", "unexplained", "other",
 )  # fmt: skip
 
@@ -24,6 +24,7 @@ class Row:
     count: int = 0
     numbers: int = 0
     duplicates: int = 0
+    dropped: int = 0
     effects: int = 0
     recovery: float = 0.0
     canary: float = 0.0
@@ -36,6 +37,7 @@ class Row:
         self.count += 1
         self.numbers += outcome.counts["numbers"]
         self.duplicates += outcome.counts["duplicates"]
+        self.dropped += outcome.counts["dropped"]
         self.effects += outcome.counts["effects"]
         self.recovery = max(self.recovery, outcome.recovery)
         self.canary = max(self.canary, outcome.took.get("canary", 0.0))
@@ -90,7 +92,7 @@ class Tally:
 def _line(kind: str, row: Row) -> tuple[object, ...]:
     name = kind.replace("kill-", "SIGKILL ", 1) if kind in KILLED else kind
     seconds, memory = (round(row.recovery, 1), round(row.canary, 1)), round(row.memory / 2**20)
-    counts = (row.count, row.numbers, row.duplicates, row.effects)
+    counts = (row.count, row.numbers, row.duplicates, row.dropped, row.effects)
     return (name, *counts, *seconds, memory, row.lost, row.unexplained, row.other)
 
 

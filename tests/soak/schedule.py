@@ -109,7 +109,7 @@ def _lasts(kind: str, chance: random.Random) -> float:
         "half-open": (3.0, 15.0),
         "slow": (3.0, 8.0),
         "replay": (3.0, 6.0),
-        "full-disk": (2.0, 6.0),
+        "full-disk": (6.0, 10.0),
         "clock-jump": (1.0, 2.0),
     }.get(kind, (0.0, 0.0))
     return round(chance.uniform(shortest, longest), 1)

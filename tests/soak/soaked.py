@@ -1,4 +1,4 @@
-"""The installation under soak: two streams of numbers, a kept service, and a workflow that leaves marks."""
+"""The installation under soak: three streams of numbers, a kept service, and a workflow that leaves marks."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ from benchmarks.plugged import plugged
 from exhaust.lifecycle.supervisor import SUPERVISOR
 from exhaust.processes import find
 from tests.soak.checks import Sample
-from tests.soak.plugin import STREAMS
+from tests.soak.plugin import FLEETING, WAITING
 from tests.system.installation import SERVICE, Installation
 
 UP = (sys.executable, "-m", "exhaust.main", "up")
 PLUGIN = Path(__file__).with_name("plugin.py")
 _ENTRY_POINTS = {
-    "exhaust.emitters": {"numbers": "plugin:EMITTER"},
+    "exhaust.emitters": {"counter": "plugin:COUNTER", "meter": "plugin:METER"},
     "exhaust.analyzers": {"witness": "plugin:ANALYZER"},
     "exhaust.actions": {"soak.mark": "plugin:ACTION"},
 }
@@ -38,10 +38,11 @@ emitters:
   - use: service
     every: 1s
     services: [{{name: {service}, provider: kept, argv: [/bin/sh, -c, "{program}"]}}]
-  - {{use: numbers, folder: {folder}}}
+  - {{use: counter, folder: {folder}, rate: 200}}
+  - {{use: meter, folder: {folder}, rate: 100}}
 analyzers:
   - {{use: condition, fact: service.down, on: service.state, when: record.state != "running", by: [service]}}
-  - {{use: condition, fact: lane.lit, on: numbers.beat, when: record.lit, by: [lane]}}
+  - {{use: condition, fact: lane.lit, on: counter.beat, when: record.lit, by: [lane]}}
 {witnesses}
 rules:
   - name: restart
@@ -65,7 +66,7 @@ workflows:
       - {{name: mark, use: agent, do: soak.mark, with: {{file: {folder}/effects, key: "${{{{ execution.id }}}}"}}}}
     verify: {{closes: cause, within: 5s}}
 """
-_WITNESS = "  - {{use: witness, fact: witness.{stream}, on: numbers.{stream}, file: {folder}/witness.{stream}}}"
+_WITNESS = "  - {{use: witness, fact: witness.{stream}, on: '*.{stream}', file: {folder}/witness.{stream}}}"
 
 
 class Soaked(Installation):
@@ -85,7 +86,7 @@ class Soaked(Installation):
         self.ledger = ledgers / "service"
         policy = folder / "policy.yaml"
         policy.write_text(f"service.restart: {{service: [{SERVICE}]}}\nsoak.mark: {{}}\n")
-        witnesses = "\n".join(_WITNESS.format(stream=stream, folder=ledgers) for stream in STREAMS)
+        witnesses = "\n".join(_WITNESS.format(stream=stream, folder=ledgers) for stream in (*WAITING, FLEETING))
         given = {"state": self.state, "broker": broker, "port": self.port, "policy": policy, "service": SERVICE}
         program = _PROGRAM.format(folder=ledgers)
         text = _CONFIGURATION.format(**given, folder=ledgers, program=program, witnesses=witnesses)

@@ -291,6 +291,26 @@ async def test_who_can_wait_waits_for_room_and_loses_nothing(tmp_path: Path) -> 
         assert spool.status()["dropped"] == {}
 
 
+async def test_while_the_broker_has_its_hands_full_sources_wait_before_their_records_become_backlog(
+    tmp_path: Path,
+) -> None:
+    broker = Gate()
+    broker.holds = True
+    async with spooling(tmp_path, broker) as spool:
+        while not spool.tight:
+            spool.put([parcel()])
+            await spool.synced()
+        assert len(broker.taken) == 256
+        waiting = asyncio.create_task(spool.room("metrics", waits=True))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        broker.answer()
+        async with asyncio.timeout(WITHIN):
+            await waiting
+        broker.holds = False
+    assert broker.numbers("a", "telemetry") == list(range(256))
+
+
 async def test_a_stop_says_what_was_dropped(tmp_path: Path) -> None:
     broker = Gate()
     async with spooling(tmp_path, broker) as spool:
@@ -352,6 +372,35 @@ def test_confirms_are_written_down_soon_even_where_nothing_else_is() -> None:
         assert it.spool.status()["unsent"] <= 1
         it.settle()
         it.check()
+
+
+def test_a_backlog_that_cannot_be_read_for_a_while_is_said_and_waited_for() -> None:
+    with world() as it:
+        it.tail((1, 1))
+        it.work(3)
+        it.broker.answer(0, "refused")
+        it.broker.answer(0, "refused")
+        it.disk.hidden = errno.EACCES
+        it.work(9)
+        assert "cannot be read" in it.spool.status()["last_error"]
+        assert not it.broker.asked
+        it.disk.hidden = 0
+        it.settle()
+        it.check()
+        assert it.spool.status()["last_error"] == ""
+
+
+def test_a_start_with_files_that_cannot_be_read_keeps_them_until_they_can() -> None:
+    with world() as it:
+        it.tail((1, 1))
+        it.work(3)
+        it.disk.hidden = errno.EACCES
+        it.garbled = True  # where the source is cannot be known either
+        it.crash()
+        it.disk.hidden = 0
+        it.settle()
+        it.check()
+        assert len(it.broker.got) == 2
 
 
 def test_what_is_too_old_is_given_up_and_counted_by_stream() -> None:

@@ -1,9 +1,12 @@
 """Who leads: one at a time, the next as soon as the store is free, and who is told to stop waits no longer."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exhaust.errors import LockedError
 from exhaust.lifecycle.leading import Led, leading
 from exhaust.store import Store
 
@@ -102,3 +105,30 @@ async def test_nobody_leads_after_the_order_to_stop(tmp_path: Path) -> None:
     until.set()
     async with leading(tmp_path / "x.db", until) as store:
         assert store is None
+
+
+async def test_what_is_led_may_be_anything_that_only_one_may_have(tmp_path: Path) -> None:
+    held = asyncio.Lock()
+    made: asyncio.Queue[str] = asyncio.Queue()
+
+    @contextlib.contextmanager
+    def opening() -> Iterator[str]:
+        if held.locked():
+            raise LockedError("somebody else has it")
+        yield "mine"
+
+    def make(opened: str) -> Work:
+        made.put_nowait(opened)
+        return Work(Store(tmp_path / "x.db"))
+
+    async with asyncio.timeout(WITHIN):
+        await held.acquire()
+        until = asyncio.Event()
+        led = Led("work", opening, make)
+        task = asyncio.create_task(led.run(until))
+        await asyncio.sleep(0)
+        assert led.status() == {"state": "standby"}
+        held.release()
+        assert await made.get() == "mine"
+        until.set()
+        await task

@@ -12,7 +12,7 @@ from tests.soak.ledgers import Batch, Effect, Ledgers, Numbers, Range, Start, St
 def stream(yielded: int = 10, safe: int = 10, witnessed: list[Range] | None = None, **more: object) -> Stream:
     """Return a stream of which all came, but for what is said otherwise."""
     came = [(1, yielded)] if witnessed is None else witnessed
-    found = Stream(yielded, safe, Numbers(came), Numbers([(1, yielded)]))
+    found = Stream(True, yielded, [0, safe], Numbers(came), Numbers([(1, yielded)]))
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -23,7 +23,7 @@ def of_stream(found: Stream) -> list[Violation]:
 
 
 def batch(seq: int, *numbers: Range, epoch: int = 1, dropped: dict[str, int] | None = None) -> Batch:
-    return Batch("numbers", "a", epoch, seq, numbers, dropped or {})
+    return Batch("counter", "a", epoch, seq, numbers, dropped or {})
 
 
 def test_what_came_whole_is_in_order() -> None:
@@ -65,6 +65,16 @@ def test_what_is_told_as_dropped_is_accounted_for_and_no_more_than_that() -> Non
     assert of_stream(found) == []
     found.heard = Numbers([(1, 3), (6, 10)])
     assert [violation.kind for violation in of_stream(found)] == ["lost"]
+
+
+def test_of_a_source_that_cannot_wait_only_what_was_under_way_at_a_start_may_be_missing() -> None:
+    came = [(1, 4), (7, 10)]
+    found = stream(waits=False, starts=[0, 6], witnessed=came, heard=Numbers(came))
+    assert (found.accepted, of_stream(found)) == ([(1, 4), (7, 10)], [])
+    found = stream(waits=False, starts=[0, 6], witnessed=[(1, 3), (9, 10)], heard=Numbers(came))
+    assert [one.lines for one in of_stream(found)] == [("4 to 4", "7 to 8")]
+    found.dropped["no_room"] = 3
+    assert of_stream(found) == []
 
 
 def test_a_number_that_was_never_yielded_is_unexplained() -> None:
@@ -129,16 +139,16 @@ def test_a_process_that_holds_more_than_it_may_is_found(memory: int, files: int,
 
 
 def test_the_ledgers_are_read_on_from_where_they_were_and_only_whole_lines(tmp_path: Path) -> None:
-    ledgers = Ledgers(tmp_path, ["a"])
+    ledgers = Ledgers(tmp_path)
     (tmp_path / "witness.a").write_text("1\n2\n3")
-    (tmp_path / "yields").write_text("a 1 10\n")
+    (tmp_path / "yields.a").write_text("1 10\n")
     ledgers.read()
     assert ledgers.streams["a"].witnessed.ranges == [(1, 2)]
     (tmp_path / "witness.a").write_text("1\n2\n30\n")
-    (tmp_path / "starts").write_text("77 a 2\n77 beat 0\n")
+    (tmp_path / "starts").write_text("77 a 2\n77 b 0\n77 beat 0\n77 c 0\n")
     (tmp_path / "effects").write_text("key 9 1500000000\n")
     (tmp_path / "service").write_text("9 1.5\n")
     ledgers.read()
-    assert ledgers.streams["a"].witnessed.ranges == [(1, 2), (30, 30)]
-    assert (ledgers.streams["a"].yielded, ledgers.streams["a"].safe, ledgers.emitter_starts) == (10, 2, 1)
-    assert (ledgers.effects, ledgers.starts) == ([Effect("key", 9, 1.5)], [Start(9, 1.5)])
+    found = ledgers.streams["a"]
+    assert (found.witnessed.ranges, found.yielded, found.starts) == ([(1, 2), (30, 30)], 10, [2])
+    assert (ledgers.effects, ledgers.starts, ledgers.emitter_starts) == ([Effect("key", 9, 1.5)], [Start(9, 1.5)], 1)
