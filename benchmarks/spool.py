@@ -1,6 +1,6 @@
 """Where emitters keep records until they are sent: a table of SQLite against a log of segments, side by side.
 
-    python -m benchmarks.spool [--rounds 5] [--batches 400] [--backlog 256] [--quick]
+    python -m benchmarks.spool [--rounds 7] [--batches 400] [--backlog 256] [--quick]
 
 A small urgent batch: from `put` until it is on disk and handed to the broker, one every 2 ms. A flood: batches of 500
 records, each as soon as the spool takes it. A backlog: how long a fresh process needs until it could send, and what it
@@ -312,7 +312,7 @@ def measure(rounds: int, batches: int, size: int) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spool", description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=400, help="of each kind in each round")
     parser.add_argument("--backlog", type=int, default=256, metavar="MIB")
     parser.add_argument("--quick", action="store_true", help="only see whether it works")

@@ -33,9 +33,10 @@ class Numbers:
         """Count what a draft has used as durable."""
         self._used |= draft.used
         for stream, told in draft.told.items():
-            left = self._dropped.pop(stream, Counter()) - Counter(told)  # more may have been dropped meanwhile
-            if left:
-                self._dropped[stream] = left
+            if told:
+                left = self._dropped.pop(stream, Counter()) - Counter(told)  # more may have been dropped meanwhile
+                if left:
+                    self._dropped[stream] = left
 
 
 class Draft:

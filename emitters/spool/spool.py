@@ -78,7 +78,9 @@ class Spool:
         for parcel in taken:
             parcel.time = now
         self._writer.put(taken, moved or {})
-        self._look()
+        if self._writer.busy:
+            self.idle.clear()
+            self.tight = self.tight or self._crowded()
 
     def _takes(self, parcel: Parcel) -> bool:
         if parcel.waits or not (why := self._refusal(parcel.keeps)):

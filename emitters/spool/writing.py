@@ -135,7 +135,8 @@ class Writer:
 
     def _form(self) -> tuple[Group, Draft, list[_Written]]:
         """Make batches of what is pending, as many as a segment has room for."""
-        group, draft, written = self._log.group(), self._numbers.draft(), list[_Written]()
+        group, draft = self._log.group(), self._numbers.draft()
+        written: list[_Written] = []
         while self._pending:
             parcel = self._pending[0]
             number, told = draft.next(parcel.stream)

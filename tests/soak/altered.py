@@ -24,7 +24,7 @@ _LATER = 0.5
 def drop(component: str) -> None:
     """Of what emitters have accepted one batch is taken for sent, and never was."""
     if component == "emitters":
-        _swallow(30, lambda that: that.key.endswith(".counter.a"))
+        _swallow(10, lambda that: that.key.endswith(".counter.a"))
 
 
 def forget(component: str) -> None:

@@ -37,7 +37,7 @@ def _kill(*names: str) -> Step:
 
 MUTANTS = {
     "nothing": Mutant([_kill("analyzers"), _kill("helper")], None, Deadlines().times(2.0)),
-    "drop": Mutant([], "lost"),
+    "drop": Mutant([_kill("collector")], "lost"),
     "repeat": Mutant([_kill("collector")], "effect"),
     "forget": Mutant([_kill("collector")], "late"),
     "hasten": Mutant([_kill("analyzers")] * 2, "lost"),

@@ -27,7 +27,7 @@ WAITING, FLEETING = ("a", "b"), "c"
 BEAT = "beat"
 # While this file lies among the ledgers, records weigh so much: a disk's last bytes are soon gone.
 HEAVY = "heavy"
-_WEIGHT = "x" * 4000
+_WEIGHT = "x" * 12_000
 _TICK = 0.05
 _TICKS_A_BEAT = 5
 _LANES = 8
