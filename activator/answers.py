@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from activator.candidates import Candidate
+from activator.candidates import FIRED, Candidate
 from activator.guards import Question, Run
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
@@ -30,8 +30,8 @@ class Answers:
         due: float | None,
         execution: str | None,
     ) -> Decision:
-        if outcome == "fired":
-            candidate.told = "fired"
+        if outcome == FIRED:
+            candidate.told = FIRED
         candidate.count += 1
         rule = question.rule
         producer = f"{rule.name}/{candidate.rung}/{candidate.episode}"

@@ -11,6 +11,9 @@ import msgspec
 from activator.rules import NOTICE
 from exhaust.messages import Fact
 
+# What a candidate was told while what it started is under way, or its notice given.
+FIRED = "fired"
+
 
 class Candidate(msgspec.Struct):
     """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last."""

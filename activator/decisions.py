@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from activator.answers import Answers, identity, render, run_of
-from activator.candidates import Candidate, Candidates
+from activator.candidates import FIRED, Candidate, Candidates
 from activator.facts import Facts
 from activator.guards import Question, Refusal, Run, ask, closes_until
 from activator.rules import NOTICE, Rule, Rules
@@ -134,6 +134,8 @@ class Activator:
         yield self._runs.end(run, min(event.time, now), event.verdict, back)
         alike = self._same_fault(run) if run.failed else set()
         for candidate in self._candidates.of_rule(run.rule):
+            if candidate.told == FIRED and candidate.episode != run.episode and candidate.episode not in alike:
+                continue  # it waits for nothing: its own run is under way
             yield from self._judge(candidate, (event.id,), now)
             if candidate.rung == run.rung and candidate.episode in alike:
                 yield from self._climb(candidate, (event.id,), now)
@@ -261,7 +263,7 @@ class Activator:
         workflow = "notify" if notice else str(question.rung.run)
         inputs = {"to": notice.to, "text": values["text"]} if notice else values
         execution = derived_id("execution", (candidate.episode,), question.rule.name, str(candidate.rung), attempt)
-        decision = self._answers.decision(candidate, question, "fired", [], causes, due, execution)
+        decision = self._answers.decision(candidate, question, FIRED, [], causes, due, execution)
         yield decision
         cause = self._facts.whole(question.fact)
         yield self._answers.activation(question, cause, decision, workflow, inputs, attempt, execution)

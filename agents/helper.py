@@ -110,7 +110,7 @@ class Helper:
         self._services.open(rebooted=self._journal.booted(boot))
         self._journal.remember_boot(boot)
         for entry in interrupted:
-            self._journal.finish(self._count(await self._settled(entry)))
+            await self._journal.finish(self._count(await self._settled(entry)))
 
     async def _settled(self, entry: Started) -> Answer:
         """Say what became of an effect that was begun and never finished. It is not begun again."""
@@ -206,7 +206,7 @@ class Helper:
         if isinstance(admitted, Refusal):
             return self._count(Answer(command.key, "refused", admitted.reason, output={"detail": admitted.detail}))
         started = Started(command.key, command.action, command.params, self._clock.now(), before, looked)
-        self._journal.start(started)
+        await self._journal.start(started)
         return await self._act(started, admitted, command.timeout)
 
     async def _act(self, started: Started, admitted: Admitted, timeout: float) -> Answer:  # noqa: ASYNC109  the command's
@@ -221,18 +221,19 @@ class Helper:
         except TimeoutError:
             state, reason = "failed", "timeout"
         except asyncio.CancelledError:
-            self._finished(started, "indeterminate", "interrupted", None)
+            self._journal.finish_now(self._ended(started, "indeterminate", "interrupted", None))
             raise
         except Exception:  # the one place: a fault of an action must cost one command, not the helper
             log.exception("action failed by a fault of its own", extra={"action": started.action, "key": started.key})
             state, reason = "indeterminate", "fault"
-        return self._finished(started, state, reason, outcome or Outcome(changed=False, output=output))
+        answer = self._ended(started, state, reason, outcome or Outcome(changed=False, output=output))
+        await self._journal.finish(answer)
+        return answer
 
-    def _finished(self, started: Started, state: Any, reason: str, outcome: Outcome | None) -> Answer:
+    def _ended(self, started: Started, state: Any, reason: str, outcome: Outcome | None) -> Answer:
         given = outcome or Outcome(changed=False)
         now = self._clock.now()
         answer = Answer(started.key, state, reason, started.time, now, given.changed, fitting(given.output))
-        self._journal.finish(answer)
         return self._count(answer)
 
     def _count(self, answer: Answer) -> Answer:

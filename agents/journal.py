@@ -1,11 +1,13 @@
 """What the helper has begun and what came of it: the reason why nothing is done twice."""
 
+import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from exhaust.errors import StoreError
 from exhaust.store import Store
 
 KEEP_FOR = 7 * 86400.0
@@ -62,20 +64,49 @@ def outdated(keys: int, now: float) -> float:
 
 
 class Journal:
-    """Every method that writes is on disk before it returns."""
+    """What is begun or finished is on disk once its method returns; what comes at the same moment shares a commit."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys = sum(1 for _ in store.rows("age/"))
+        self._group: dict[str, bytes | None] = {}
+        self._written: asyncio.Future[None] | None = None
 
-    def start(self, entry: Started) -> None:
+    async def start(self, entry: Started) -> None:
         self._keys += 1
-        self._store.commit(
-            keep={f"open/{entry.key}": _encode(entry), age(entry.time, entry.key): entry.action.encode()}
-        )
+        await self._put({f"open/{entry.key}": _encode(entry), age(entry.time, entry.key): entry.action.encode()})
 
-    def finish(self, answer: Answer) -> None:
-        self._store.commit(keep={f"open/{answer.key}": None, f"done/{answer.key}": _encode(answer)})
+    async def finish(self, answer: Answer) -> None:
+        await self._put(_finished(answer))
+
+    def finish_now(self, answer: Answer) -> None:
+        """Do the same for one who cannot wait."""
+        self._group |= _finished(answer)
+        self._write()
+
+    async def _put(self, rows: Mapping[str, bytes | None]) -> None:
+        self._group |= rows
+        if self._written is None:
+            loop = asyncio.get_running_loop()
+            self._written = loop.create_future()
+            loop.call_soon(self._write)
+        await asyncio.shield(self._written)
+
+    def _write(self) -> None:
+        """Commit the group, if there is one, and tell all who wait for it how that went."""
+        group, written = self._group, self._written
+        self._group, self._written = {}, None
+        try:
+            if group:
+                self._store.commit(keep=group)
+        except StoreError as exc:
+            if written is None:
+                raise
+            written.set_exception(exc)
+            written.exception()  # all who wait for it may have gone
+        else:
+            if written is not None:
+                written.set_result(None)
 
     def answer(self, key: str) -> Answer | None:
         """Return what became of a key that is done with."""
@@ -89,6 +120,7 @@ class Journal:
 
     def starts(self, action: str, since: float) -> int:
         """Return how often an action was begun after a moment."""
+        self._write()
         count = 0
         for row, name in self._store.rows("age/", newest_first=True):
             if aged(row)[0] <= since:
@@ -112,3 +144,7 @@ class Journal:
 
     def remember_boot(self, boot: str) -> None:
         self._store.commit(keep={"boot": boot.encode()})
+
+
+def _finished(answer: Answer) -> dict[str, bytes | None]:
+    return {f"open/{answer.key}": None, f"done/{answer.key}": _encode(answer)}

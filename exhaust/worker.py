@@ -102,6 +102,7 @@ class Worker:
         self._fault: asyncio.Future[None] | None = None
         self._work: asyncio.TaskGroup | None = None
         self._busy = 0
+        self._outcomes: list[tuple[Any, Any]] = []
         self._finished = asyncio.Event()
         self._finished.set()
         self.counts: Counter[str] = Counter()
@@ -284,7 +285,11 @@ class Worker:
         assert self._perform is not None, "a decider that asks for work needs somebody who does it"  # noqa: S101
         try:
             outcome = await self._perform(work)
-            self._turn(self._decider.performed(work, outcome, self._clock.now()))
+            self._outcomes.append((work, outcome))
+            if len(self._outcomes) == 1:
+                await asyncio.sleep(0)  # what else has come to its end by now shares the commit
+                outcomes, self._outcomes, now = self._outcomes, [], self._clock.now()
+                self._turn(effect for one in outcomes for effect in self._decider.performed(*one, now))
         finally:
             self._busy -= 1
             if not self._busy:

@@ -1,11 +1,14 @@
 """The helper's journal: keys are forgotten when they are old, or too many, and never all at once."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from agents.journal import AT_ONCE, KEEP_AT_LEAST, KEEP_FOR, MOST_KEYS, Answer, Journal, Started, age
+from exhaust.errors import StoreError
 from exhaust.store import Store
 
 NOW = 1_800_000_000.0
@@ -17,26 +20,70 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def done(journal: Journal, key: str, time: float) -> None:
-    journal.start(Started(key, "service.restart", {}, time))
-    journal.finish(Answer(key, "succeeded"))
+async def done(journal: Journal, key: str, time: float) -> None:
+    await journal.start(Started(key, "service.restart", {}, time))
+    await journal.finish(Answer(key, "succeeded"))
 
 
-def test_keys_are_forgotten_after_a_week(store: Store) -> None:
+async def test_keys_are_forgotten_after_a_week(store: Store) -> None:
     journal = Journal(store)
-    done(journal, "old", NOW)
-    done(journal, "new", NOW + 1)
+    await done(journal, "old", NOW)
+    await done(journal, "new", NOW + 1)
     assert not journal.prune(NOW + KEEP_FOR)
     assert journal.answer("old") is None
     assert journal.answer("new") == Answer("new", "succeeded")
     assert [row for row, _ in store.rows("age/")] == [age(NOW + 1, "new")]
 
 
-def test_what_is_under_way_is_never_forgotten(store: Store) -> None:
+async def test_what_is_under_way_is_never_forgotten(store: Store) -> None:
     journal = Journal(store)
-    journal.start(Started("key", "service.restart", {}, NOW))
+    await journal.start(Started("key", "service.restart", {}, NOW))
     journal.prune(NOW + 2 * KEEP_FOR)
     assert [entry.key for entry in journal.open()] == ["key"]
+
+
+async def test_what_begins_at_the_same_moment_is_on_disk_by_one_commit(store: Store) -> None:
+    class Counting:
+        commits = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def commit(self, **what: Any) -> None:
+            self.commits += 1
+            store.commit(**what)
+
+    counting = Counting()
+    journal = Journal(cast("Store", counting))
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(100):
+            tasks.create_task(journal.start(Started(f"k{number}", "service.restart", {}, NOW)))
+    assert (len(list(store.rows("open/"))), counting.commits) == (100, 1)
+
+
+async def test_a_limit_counts_what_is_begun_and_not_yet_on_disk(store: Store) -> None:
+    journal = Journal(store)
+    starting = asyncio.create_task(journal.start(Started("key", "service.restart", {}, NOW)))
+    await asyncio.sleep(0)
+    assert (starting.done(), journal.starts("service.restart", NOW - 1)) == (False, 1)
+    await starting
+
+
+async def test_nobody_goes_on_whose_commit_failed(store: Store) -> None:
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def commit(self, **_: Any) -> None:
+            raise StoreError("no space left on device")
+
+    journal = Journal(cast("Store", Full()))
+    found = await asyncio.gather(
+        *(journal.start(Started(key, "service.restart", {}, NOW)) for key in "ab"), return_exceptions=True
+    )
+    assert [str(each) for each in found] == ["no space left on device"] * 2
+    with pytest.raises(StoreError):
+        journal.finish_now(Answer("c", "succeeded"))
 
 
 def test_of_too_many_keys_only_those_of_the_last_day_are_known_a_thousand_at_a_time(store: Store) -> None:
