@@ -51,9 +51,11 @@ class Use:
     moved: dict[str, msgspec.Raw | int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     size: int = 0  # of all positions together
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, positions: Mapping[str, Any]) -> None:
-        """Start from these positions."""
+        """Start from these positions, with what can be used here by now."""
+        self.sources = self.emitter.sources()
         self.sizes = {part: len(part) + len(_encode(place)) for part, place in positions.items()}
         self.size = sum(self.sizes.values())
 

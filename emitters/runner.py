@@ -14,7 +14,7 @@ from emitters.spool.parcels import Parcel
 from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
 from exhaust.lifecycle.service import Station
-from exhaust.plugins import Emitter, Record, Settings
+from exhaust.plugins import Emitter, Lost, Record, Settings
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Emitters:
                     "last_time": one.last_time,
                     "restarts": one.restarts,
                     "last_error": one.last_error,
+                    "sources": one.sources,
                 }
                 for one in self._uses
             },
@@ -124,11 +125,17 @@ class Emitters:
             await self._spool.synced()
         positions = self._spool.positions(one.name)
         one.begin(positions)
+        for source, why in one.sources.items():
+            if why:
+                log.info("source cannot be used here", extra={"emitter": one.name, "source": source, "reason": why})
         # An emitter is an async generator; the protocol says no more than what it means to its readers.
-        records = cast("AsyncGenerator[Record]", one.emitter.emit(one.settings, self._clock, positions))
+        records = cast("AsyncGenerator[Record | Lost]", one.emitter.emit(one.settings, self._clock, positions))
         async with aclosing(records):
             one.running = True
             async for record in records:
+                if isinstance(record, Lost):
+                    self._spool.drop(_lane(lanes, record.stream).stream, record.reason, record.count)
+                    continue
                 one.records += 1
                 one.last_time = record.time
                 if self._take(one, lanes, record) or self._spool.tight:
@@ -144,10 +151,7 @@ class Emitters:
 
     def _take(self, one: Use, lanes: Mapping[str, Lane], record: Record) -> bool:
         """Put an urgent record now; let another wait for company, until a batch is full. Return whether one was."""
-        lane = lanes.get(record.stream)
-        if lane is None:
-            raise ValueError(f"stream '{record.stream}' is not among the emitter's: {', '.join(one.emitter.streams)}")
-        full = False
+        lane, full = _lane(lanes, record.stream), False
         if (text := self._encoded(lane, record)) is not None:
             full = lane.size + len(text) > MOST_BYTES
             if full:
@@ -217,3 +221,9 @@ class Emitters:
                 lane.last = min(lane.last, now)  # the clock may have been set back
             self._put([lane.empty() for lane in alive.values() if lane.last + HEARTBEAT <= now])
             await self._clock.until(min((lane.last for lane in alive.values()), default=now) + HEARTBEAT)
+
+
+def _lane(lanes: Mapping[str, Lane], stream: str) -> Lane:
+    if stream not in lanes:
+        raise ValueError(f"stream '{stream}' is not among the emitter's: {', '.join(filter(None, lanes))}")
+    return lanes[stream]

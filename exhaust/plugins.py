@@ -30,6 +30,11 @@ def nothing() -> str:
     return ""
 
 
+def one_source() -> Mapping[str, str]:
+    """What there is to tell of an emitter that has no choice."""
+    return {}
+
+
 Fields = Mapping[str, str]
 """A stream's schema: field name to `type: what it means, with its unit`."""
 
@@ -54,13 +59,23 @@ class Record:
     position: tuple[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Records of a `stream` that are known to have been, and that the source itself has lost: why, and how many."""
+
+    reason: str
+    count: int
+    stream: str = ""
+
+
 @dataclass(frozen=True)
 class Emitter(Generic[S]):
     """An observer: `emit` yields records until it is closed; it knows neither broker nor host nor life-cycle.
 
     It is given its settings, the clock, and the positions of its source's parts up to which all records are safe: it
     goes on from there, and the mapping changes as more of them are. Where the settings have a key `streams`, it sends
-    only those. `missing` says what keeps it from working on this host, if anything does.
+    only those. `missing` says what keeps it from working on this host, if anything does; `sources` are the ways that it
+    has of seeing things, the best one first, each with what keeps it from being used here, empty where nothing does.
 
     While records cannot be stored, one that `waits` is not asked for the next, as its source keeps it until then; of
     others they are dropped and counted, by what `keeps` says.
@@ -68,9 +83,10 @@ class Emitter(Generic[S]):
 
     name: str
     settings: type[S]
-    emit: Callable[[S, Clock, Mapping[str, Any]], AsyncIterator[Record]]
+    emit: Callable[[S, Clock, Mapping[str, Any]], AsyncIterator[Record | Lost]]
     streams: Mapping[str, Fields]
     missing: Callable[[], str] = nothing
+    sources: Callable[[], Mapping[str, str]] = one_source
     waits: bool = False
     keeps: Keeps = "metrics"
 

@@ -26,7 +26,10 @@ def _plugins(options: argparse.Namespace, root: Root) -> int:
 
 
 def listed(catalogue: Any) -> Iterator[dict[str, Any]]:
-    """Yield every plug-in: its kind, name, origin and summary, and `missing`, why it does not work here."""
+    """Yield every plug-in: its kind, name, origin and summary, and `missing`, why it does not work here.
+
+    An emitter with a choice has `sources` too: each with what keeps it from being used here.
+    """
     for kind in KINDS:
         for name, plugin in sorted(getattr(catalogue, kind).items()):
             settings = getattr(plugin, "settings", None) or plugin.params
@@ -36,16 +39,25 @@ def listed(catalogue: Any) -> Iterator[dict[str, Any]]:
                 "origin": catalogue.origins.get(f"{kind}/{name}", _BUILT_IN),
                 "summary": inspect.cleandoc(settings.__doc__ or "").partition("\n")[0],
                 "missing": plugin.missing(),
+                "sources": plugin.sources() if kind == "emitters" else {},
             }
         for path, why in sorted(catalogue.broken.items()):
             if path.startswith(f"{kind}/"):
-                yield {"kind": kind, "name": path.partition("/")[2], "origin": "", "summary": "", "missing": why}
+                yield {
+                    "kind": kind,
+                    "name": path.partition("/")[2],
+                    "origin": "",
+                    "summary": "",
+                    "missing": why,
+                    "sources": {},
+                }
 
 
 def _line(plugin: dict[str, Any]) -> str:
     lead = row((plugin["kind"], 10), (plugin["name"], 20), (plugin["origin"], 22))
-    works = "works here" if not plugin["missing"] else f"does not work here: {plugin['missing']}"
-    return f"{lead:54}  {fit(works, 200)}"
+    without = "; ".join(f"{source}: {why}" for source, why in plugin["sources"].items() if why)
+    works = f"does not work here: {plugin['missing']}" if plugin["missing"] else "works here"
+    return f"{lead:54}  {fit(f'{works}, without {without}' if without else works, 200)}"
 
 
 def _schema(options: argparse.Namespace, root: Root) -> int:

@@ -20,7 +20,7 @@ from exhaust.documents.nodes import At, Broken, Entry, Fault, Scalar
 from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.errors import ExhaustError, UsageError
 from exhaust.expressions.errors import suggestion
-from exhaust.plugins import Emitter, Record, Settings
+from exhaust.plugins import Emitter, Lost, Record, Settings
 from exhaust.settings import Context, parse_duration
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*)*")
@@ -95,9 +95,11 @@ def line(stream: str, record: Record) -> str:
     return json.dumps({"stream": stream, "time": plain.pop("time"), **plain}).replace("\x7f", "\\u007f")
 
 
-async def observed(emitter: Emitter[Any], settings: Settings, clock: Clock) -> AsyncGenerator[tuple[str, Record]]:
+async def observed(
+    emitter: Emitter[Any], settings: Settings, clock: Clock
+) -> AsyncGenerator[tuple[str, Record | Lost]]:
     """Yield an emitter's records with their streams. Raises ExhaustError where it fails, or ends by itself."""
-    records = cast("AsyncGenerator[Record]", emitter.emit(settings, clock, {}))
+    records = cast("AsyncGenerator[Record | Lost]", emitter.emit(settings, clock, {}))
     try:
         async with aclosing(records):
             async for record in records:
@@ -127,7 +129,9 @@ async def observe(
     try:
         async with asyncio.timeout(seconds) as limit, aclosing(observed(emitter, settings, clock)) as records:
             async for stream, record in records:
-                if stream in wanted:
+                if isinstance(record, Lost):
+                    _tell(f"{emitter.name}.{stream}: {record.count} records are lost ({record.reason})")
+                elif stream in wanted:
                     out.write(line(f"{emitter.name}.{stream}", record) + "\n")
                     out.flush()
                     count += 1
@@ -138,7 +142,11 @@ async def observe(
     return count
 
 
-def _stream(emitter: Emitter[Any], record: Record) -> str:
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _stream(emitter: Emitter[Any], record: Record | Lost) -> str:
     stream = record.stream or (next(iter(emitter.streams)) if len(emitter.streams) == 1 else "")
     if stream not in emitter.streams:
         raise ValueError(f"stream {record.stream!r} is not among the emitter's: {', '.join(emitter.streams)}")
@@ -170,8 +178,11 @@ async def _try(options: argparse.Namespace, root: Root) -> int:
         raise UsageError(f"--for: expected a duration such as 30s, got {options.duration!r}")
     streams = _streams(emitter, options.stream)
     settings = settings_of(emitter, options.set)
+    for source, why in emitter.sources().items():
+        if why:
+            _tell(f"emitter {emitter.name}: {source} cannot be used here: {why}")
     if not await observe(emitter, settings, SystemClock(), seconds=seconds, streams=streams):
-        print(f"emitter {emitter.name}: no record within {seconds:g} s", file=sys.stderr)  # noqa: T201
+        _tell(f"emitter {emitter.name}: no record within {seconds:g} s")
     return 0
 
 

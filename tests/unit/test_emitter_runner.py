@@ -19,7 +19,7 @@ from exhaust.clock import Clock, VirtualClock
 from exhaust.errors import BrokerError
 from exhaust.lifecycle.service import Station
 from exhaust.messages import Batch, Codec
-from exhaust.plugins import Emitter, Record, Settings
+from exhaust.plugins import Emitter, Lost, Record, Settings
 from exhaust.routing import EXCHANGES, QUEUES
 from exhaust.settings import Duration
 from exhaust.signing import Keys
@@ -321,6 +321,20 @@ async def test_a_stop_closes_the_emitters_and_sends_what_is_there(tmp_path: Path
         await it.until.wait()
     assert closed.is_set()
     assert [batch.records for batch in broker.batches] == [[{"time": 1.0, "n": 1}]]
+
+
+async def test_what_a_source_itself_has_lost_is_told_with_the_next_batch(tmp_path: Path) -> None:
+    async def leaky(settings: Settings, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record | Lost]:
+        yield Lost("kernel", 3)
+        yield Record(1.0, {"n": 1}, urgent=True)
+        await asyncio.Event().wait()
+
+    broker = Recording()
+    emitter = Emitter("leaky", Settings, leaky, streams={"a": {}}, sources=lambda: {"best": "needs root", "next": ""})
+    async with running(tmp_path, [(emitter, Settings())], broker) as it:
+        await eventually(lambda: len(broker.batches) == 1)
+        assert it.emitters.status()["emitters"]["leaky"]["sources"] == {"best": "needs root", "next": ""}
+    assert [batch.dropped for batch in broker.batches] == [{"kernel": 3}]
 
 
 async def test_an_emitter_that_fails_while_it_is_closed_does_not_keep_the_service_from_stopping(

@@ -13,7 +13,7 @@ from exhaust.clock import Clock, SystemClock
 from exhaust.commands.trying import emitter_of, line, observe, settings_of
 from exhaust.errors import ExhaustError, UsageError
 from exhaust.main import CATALOGUE
-from exhaust.plugins import Emitter, Record, Settings
+from exhaust.plugins import Emitter, Lost, Record, Settings
 from exhaust.settings import Duration
 
 
@@ -29,7 +29,7 @@ class Counting(Settings, frozen=True, kw_only=True):
     inner: Inner = Inner()
 
 
-async def count(settings: Counting, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
+async def count(settings: Counting, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record | Lost]:
     for number in range(settings.until):
         yield Record(float(number), {"n": number}, stream="even" if number % 2 == 0 else "odd")
     match settings.then:
@@ -44,6 +44,9 @@ async def count(settings: Counting, clock: Clock, positions: Mapping[str, Any]) 
             yield Record(0.0, {}, stream="third")
         case "tell no data":
             yield Record(0.0, {"what": object()}, stream="odd")
+        case "lose":
+            yield Lost("overflow", 7, stream="odd")
+            await asyncio.Event().wait()
         case "go on":
             while True:
                 yield Record(0.0, {}, stream="odd")
@@ -74,6 +77,11 @@ async def test_each_record_is_a_line_with_its_stream_and_time() -> None:
 
 async def test_only_the_streams_that_are_asked_for_are_shown() -> None:
     assert [record["n"] for record in await shown(until=5, streams=("odd",))] == [1, 3]
+
+
+async def test_what_a_source_has_lost_is_said_beside_the_records(capsys: pytest.CaptureFixture[str]) -> None:
+    await shown("lose")
+    assert capsys.readouterr().err == "counting.odd: 7 records are lost (overflow)\n"
 
 
 async def test_an_emitter_that_is_never_short_of_records_is_stopped_in_time_too() -> None:
