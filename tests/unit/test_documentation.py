@@ -1,18 +1,22 @@
 """The documentation says what is so: links lead somewhere, commands are there, and what is to be copied works."""
 
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from activator.rules import Guard
+from exhaust.clock import SystemClock
 from exhaust.commands.beginning import values, write
 from exhaust.commands.command import Root
 from exhaust.commands.line import COMMANDS, parser
 from exhaust.commands.testing import run_tests
+from exhaust.commands.trying import observe, settings_of
 from exhaust.configuration import check
 from exhaust.main import BUILT_IN, CATALOGUE, deciders, run
 
@@ -20,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in ROOT.glob("[a-z]*/") for page in folder.rglob("*.md"))])
 NAMES = {command.name for command in COMMANDS}
 FIRST_RULE = "docs/howto/first-rule.md"
+OWN_EMITTER = "docs/howto/add-an-emitter.md"
 
 
 def text_of(page: str) -> str:
@@ -83,3 +88,15 @@ def test_the_first_rule_of_the_how_to_is_sound_and_passes_its_own_test(tmp_path:
     out = io.StringIO()
     run_tests([str(tmp_path / "tests" / "disk.yaml")], Root(CATALOGUE, run, deciders), as_json=False, out=out)
     assert out.getvalue() == "1 passed, 0 failed\n"
+
+
+async def test_the_emitter_of_the_how_to_is_short_and_observes(tmp_path: Path) -> None:
+    (source,) = blocks(text_of(OWN_EMITTER), "python")
+    assert len(source.splitlines()) < 40
+    defined: dict[str, Any] = {"__name__": "exhaust_files"}
+    exec(compile(source, "exhaust_files.py", "exec"), defined)
+    emitter, out = defined["EMITTER"], io.StringIO()
+    settings = settings_of(emitter, ["every=100ms"])
+    assert await observe(emitter, settings, SystemClock(), seconds=0.5, streams=emitter.streams, out=out)
+    record = json.loads(out.getvalue().splitlines()[0])
+    assert set(emitter.streams["open"]) == set(record) - {"stream", "time"}
