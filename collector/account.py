@@ -1,4 +1,4 @@
-"""What has come of the numbers of one stream: each is delivered, dead, in flight or missing, and some came twice."""
+"""What has come of the numbers of one stream: each is delivered, dead, given up, in flight or missing."""
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ from exhaust.received import Gap, Received
 
 MOST_EPOCHS = 8
 MOST_STRETCHES = 1000
+_MOST_AWAITED = 32
 _MOST_REASONS = 16
 _OTHER = "other"
 _PREFIX = "account/"
@@ -23,7 +24,10 @@ Name = tuple[str, str, str]
 
 
 class Counts(msgspec.Struct, array_like=True):
-    """Batches that were delivered, came twice, are dead, are missing for good; records delivered, and dropped."""
+    """Batches that were delivered, came twice, are dead, are missing for good; records delivered, and dropped.
+
+    `given_up` are batches of which their emitter says that they will never come.
+    """
 
     received: int = 0
     duplicates: int = 0
@@ -31,6 +35,7 @@ class Counts(msgspec.Struct, array_like=True):
     missing: int = 0
     records: int = 0
     dropped: dict[str, int] = {}
+    given_up: int = 0
 
     def add(self, other: "Counts") -> None:
         self.received += other.received
@@ -38,6 +43,7 @@ class Counts(msgspec.Struct, array_like=True):
         self.dead += other.dead
         self.missing += other.missing
         self.records += other.records
+        self.given_up += other.given_up
         self.drop(other.dropped)
 
     def drop(self, reasons: Mapping[str, int], sign: int = 1) -> None:
@@ -51,7 +57,8 @@ class Epoch(msgspec.Struct, array_like=True):
 
     Of the numbers below `start` nobody knows: they are from before the ledger began, or before it forgot the epoch.
     `came` are those that came, with when a gap was noticed by the ledger's own reading of time; `dead` those that lie,
-    or lay, among the dead letters.
+    or lay, among the dead letters; `forgone` those of which the emitter says that they will never come: where they did
+    not. `begun` is when the first came, by that reading.
     What is older than all that `came` remembers stays in the class that it was in. By that reading something of it was
     last `heard`, and last came `live`: never, where that is below 0.
     """
@@ -66,6 +73,8 @@ class Epoch(msgspec.Struct, array_like=True):
     last_id: str = ""
     heard: float = 0.0
     live: float = NEVER
+    forgone: list[Stretch] = []
+    begun: float = 0.0
 
     def add(self, arrival: Arrival, reading: float, received: float) -> bool:
         """Count a batch that came; return whether it is new."""
@@ -78,20 +87,27 @@ class Epoch(msgspec.Struct, array_like=True):
             self.counts.duplicates += 1
             return False
         if self.came.floor != floor:
-            self.counts.missing += count(self._wanted(oldest))
+            wanted = count(self._wanted(oldest))
+            self.counts.missing += wanted
+            self.counts.given_up += count(self._absent(oldest)) - wanted
         if self._stretch(arrival.seq) is None:
             self._deliver(arrival, 1)
             self.counts.drop(arrival.dropped)
         return True
 
-    def bury(self, letter: Arrival) -> bool:
-        """Count a batch that lies among the dead letters; return whether that is new."""
-        seq = letter.seq
+    def bury(self, letter: Arrival, *, certain: bool) -> bool:
+        """Count a batch that lies among the dead letters; return whether that is new.
+
+        One that did not come counts only where it is `certain` that there was such a batch.
+        """
+        seq, has_come = letter.seq, self._has_come(letter.seq)
         if seq <= self.came.floor or self._stretch(seq) is not None or len(self.dead) >= MOST_STRETCHES:
             return False
-        self.dead = _joined(sorted([*self.dead, (seq, seq)]))
+        if not has_come and not certain:
+            return False
+        self.dead = _joined([*self.dead, (seq, seq)])
         self.counts.dead += 1
-        if self._has_come(seq):
+        if has_come:
             self._deliver(letter, -1)
         else:
             self.counts.drop(letter.dropped)
@@ -112,15 +128,30 @@ class Epoch(msgspec.Struct, array_like=True):
             self.counts.drop(letter.dropped, -1)
         return True
 
+    def forgo(self, first: int, last: int) -> None:
+        """Note that these numbers will never come, as far as they have not."""
+        if len(self.forgone) < MOST_STRETCHES:
+            self.forgone = _joined([*self.forgone, (first, last)])
+
     def gaps(self) -> list[Gap]:
-        """Return what neither came nor is dead."""
+        """Return what neither came nor is dead, and is not given up."""
         return list(self._wanted(self.came.gaps))
+
+    @property
+    def given_up(self) -> int:
+        """How many of the numbers that did not come are given up."""
+        return count(self._absent(self.came.gaps)) - count(self.gaps()) if self.forgone else 0
 
     def _deliver(self, arrival: Arrival, sign: int) -> None:
         self.counts.received += sign
         self.counts.records = max(0, self.counts.records + sign * arrival.count)
 
     def _wanted(self, gaps: Sequence[Gap]) -> Iterator[Gap]:
+        for gap in self._absent(gaps):
+            yield from _without(gap, self.forgone) if self.forgone else (gap,)
+
+    def _absent(self, gaps: Sequence[Gap]) -> Iterator[Gap]:
+        """Yield what neither came nor is dead."""
         for gap in gaps:
             if gap.last >= self.start:
                 yield from _without(gap, self.dead) if self.dead else (gap,)
@@ -135,10 +166,14 @@ class Epoch(msgspec.Struct, array_like=True):
 
 
 class Past(msgspec.Struct, array_like=True):
-    """The sum of the epochs that are forgotten. Up to `newest` one that is not known may be one of them."""
+    """The sum of the epochs that are forgotten. Up to `newest` one that is not known may be one of them.
+
+    `forgone` are the last stretches of numbers that were given up in epochs of which nothing has come yet.
+    """
 
     newest: int = -1
     counts: Counts = msgspec.field(default_factory=Counts)
+    forgone: list[tuple[int, int, int]] = []
 
 
 class Noted(NamedTuple):
@@ -178,12 +213,20 @@ class Stream:
         """The epoch that was heard of last."""
         return max(self.epochs, key=lambda epoch: epoch.last_received)
 
+    @property
+    def heard(self) -> float:
+        """The reading at which anything of it was heard last."""
+        return max(epoch.heard for epoch in self.epochs)
+
     def add(self, arrival: Arrival, reading: float, received: float, horizon: int) -> Noted:
         """Count a batch. An epoch up to `horizon` may have begun before the ledger did."""
         epoch = self.epoch(arrival.epoch)
         if first := epoch is None:
             known_since = max(horizon, self.past.newest)
-            epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= known_since else 0)
+            epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= known_since else 0, begun=reading)
+            for number, *stretch in self.past.forgone:
+                if number == arrival.epoch:
+                    epoch.forgo(*stretch)
             bisect.insort(self.epochs, epoch, key=lambda one: one.epoch)
         above_gap = arrival.seq > max(epoch.came.highest + 1, epoch.start)
         new = epoch.add(arrival, reading, received)
@@ -197,6 +240,15 @@ class Stream:
         place = bisect.bisect_left(self.epochs, number, key=lambda epoch: epoch.epoch)
         return self.epochs[place] if place < len(self.epochs) and self.epochs[place].epoch == number else None
 
+    def forgo(self, epoch: int, first: int, last: int) -> Epoch | None:
+        """Note that these numbers will never come; return their epoch, None where nothing of that has come yet."""
+        found = self.epoch(epoch)
+        if found is not None:
+            found.forgo(first, last)
+        else:
+            self.past.forgone = [*self.past.forgone, (epoch, first, last)][-_MOST_AWAITED:]
+        return found
+
     def _forget(self, last: Epoch, received: float) -> Epoch:
         """Forget what was heard of longest ago, neither the last nor what is the present one."""
         kept = (last.epoch, self.present.epoch)
@@ -205,6 +257,7 @@ class Stream:
         self.epochs.remove(forgotten)
         self.past.counts.add(forgotten.counts)
         self.past.counts.missing += count(forgotten.gaps())
+        self.past.counts.given_up += forgotten.given_up
         # One of the future must not hide what is missing of all that begin from now on.
         self.past.newest = max(self.past.newest, min(forgotten.epoch, int(received * 1000)))
         return forgotten
@@ -216,7 +269,7 @@ class Stream:
 
     def total(self) -> Counts:
         """Return the sums, of gaps only those that are not remembered."""
-        total = Counts()
+        total = Counts(given_up=sum(epoch.given_up for epoch in self.epochs))
         for counts in (self.past.counts, *(epoch.counts for epoch in self.epochs)):
             total.add(counts)
         return total
@@ -233,11 +286,11 @@ def count(gaps: Iterable[Gap]) -> int:
     return sum(gap.last - gap.first + 1 for gap in gaps)
 
 
-def _joined(stretches: Sequence[Stretch]) -> list[Stretch]:
+def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
     joined: list[Stretch] = []
-    for first, last in stretches:
-        if joined and joined[-1][1] == first - 1:
-            joined[-1] = (joined[-1][0], last)
+    for first, last in sorted(stretches):
+        if joined and joined[-1][1] >= first - 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
         else:
             joined.append((first, last))
     return joined

@@ -1,7 +1,7 @@
 """A batch as its headers tell of it, which is all that the ledger reads of most."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -19,6 +19,7 @@ Epoch = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 _UNKNOWN = "unknown"
 _LONGEST_HOST = 230
+_STRETCH = re.compile(r"([0-9]{1,16}):([0-9]{1,13})-([0-9]{1,13})")
 ID = re.compile(r"[\w.:+-]{1,128}", re.ASCII)
 """What is taken as an id of a message: those of others come from whoever may publish."""
 
@@ -26,6 +27,7 @@ ID = re.compile(r"[\w.:+-]{1,128}", re.ASCII)
 class Arrival(msgspec.Struct, frozen=True):
     """`count` is of its records; `dropped` of those, by reason, that its emitter gave up before it.
 
+    `forgone` are numbers of its stream that will never come: the epoch, the first and the last of each stretch.
     `live` is what came by the road of fresh evidence, `backlog` what was held up and sent again. What came with an id
     that is none has no `id`.
     """
@@ -41,6 +43,7 @@ class Arrival(msgspec.Struct, frozen=True):
     live: bool = True
     backlog: bool = False
     dropped: Mapping[str, int] = {}
+    forgone: tuple[tuple[int, int, int], ...] = ()
 
 
 class _Headers(msgspec.Struct, frozen=True):
@@ -51,6 +54,7 @@ class _Headers(msgspec.Struct, frozen=True):
     seq: Number
     count: Number
     dropped: Number
+    forgone: Annotated[str, msgspec.Meta(max_length=1000)] = ""
 
 
 class _Body(msgspec.Struct):
@@ -86,7 +90,19 @@ def read_arrival(delivery: Delivery, *, resent: bool = False) -> Arrival:
         delivery.exchange == TELEMETRY and not resent,
         delivery.exchange == BACKLOG and not resent,
         _reasons(delivery.body, told.dropped) if told.dropped else {},
+        tuple(_stretches(told.forgone)) if told.forgone else (),
     )
+
+
+def _stretches(text: str) -> Iterator[tuple[int, int, int]]:
+    """Read `epoch:first-last` of each stretch, with commas between them."""
+    for part in text.split(","):
+        found = _STRETCH.fullmatch(part)
+        if found is None:
+            raise MessageError(f"the headers are not a batch's: '{part[:80]}' is no stretch of numbers")
+        epoch, first, last = map(int, found.groups())
+        if first <= last:
+            yield epoch, first, last
 
 
 def _reasons(body: bytes, dropped: int) -> dict[str, int]:

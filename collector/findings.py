@@ -59,7 +59,10 @@ class Why(NamedTuple):
 
 
 class Finding(msgspec.Struct):
-    """One that is open; `last` is the id of its last message, `refresh_at` when the next is due."""
+    """One that is open; `last` is the id of its last message, `refresh_at` when the next is due.
+
+    One that is `marred` was not seen well, whatever is seen from now on.
+    """
 
     subject: Subject
     episode: str
@@ -68,6 +71,7 @@ class Finding(msgspec.Struct):
     refresh_at: float
     value: float
     summary: str
+    marred: bool = False
 
 
 class Findings:
@@ -114,6 +118,13 @@ class Findings:
         finding = self._open[subject]
         finding.value, finding.summary = measure
 
+    def mar(self, subject: Subject) -> Iterator[Keep]:
+        """Note that it will not be seen well: it can no more be cleared, only withdrawn."""
+        finding = self._open[subject]
+        if not finding.marred:
+            finding.marred = True
+            yield Keep(subject.key, finding)
+
     def told(self, subject: Subject) -> Measure:
         """Return how much it was when it was last measured."""
         finding = self._open[subject]
@@ -124,6 +135,8 @@ class Findings:
         finding = self._open.pop(subject, None)
         if finding is None:
             return
+        if finding.marred:
+            reason = "withdrawn"
         why = Why((*why.causes, finding.episode), why.due)
         finding.last = self._identifier(subject, why, _CLOSED)
         yield self._fact(finding, reason, why.causes, now, closed=True)

@@ -70,10 +70,17 @@ class Gaps:
             self._await(stream.name, min(waiting))
 
     def settle(self, stream: Stream, reading: float, reason: FactReason, cause: str, now: float) -> Effects:
-        """See whether a fact is over, after something that was missing came, or was forgotten."""
+        """See whether a fact is over, after something that was missing came (`cleared`), or else is missed no more.
+
+        It is only `withdrawn` where any of it did not come, whatever came last.
+        """
         subject = Subject(GAP, *stream.name)
-        if subject in self._findings and not any(_overdue(stream, reading)):
+        if subject not in self._findings:
+            return
+        if not any(_overdue(stream, reading)):
             yield from self._findings.close(subject, reason, Why((cause,)), now)
+        elif reason == "withdrawn":
+            yield from self._findings.mar(subject)
 
     def measure(self, subject: Subject, reading: float) -> Measure:
         """Return how much of a stream is missing, whether or not its host sends what was held up."""

@@ -68,10 +68,23 @@ class Ledger:
             yield Keep(f"{stream.key}/{noted.forgotten.epoch}", None)
         return noted
 
-    def bury(self, letter: Arrival) -> Iterator[Keep]:
-        """Count a dead letter of an epoch that is remembered; of others its number tells nothing yet."""
+    def forgo(self, arrival: Arrival) -> Iterator[Keep]:
+        """Count what a batch that was added says will never come."""
+        stream = self._streams[arrival.host, arrival.emitter, arrival.stream]
+        for stretch in arrival.forgone:
+            epoch = stream.forgo(*stretch)
+            if epoch is not None:
+                yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
+            else:
+                yield Keep(f"{stream.key}/{_PAST}", stream.past)
+
+    def bury(self, letter: Arrival, *, certain: bool) -> Iterator[Keep]:
+        """Count a dead letter of an epoch that is remembered; of others its number tells nothing yet.
+
+        Anybody may have written it, unless it is `certain`: only then it counts for a batch that did not come.
+        """
         stream, epoch = self._epoch(letter)
-        if stream is not None and epoch is not None and epoch.bury(letter):
+        if stream is not None and epoch is not None and epoch.bury(letter, certain=certain):
             self.counts["dead"] += 1
             yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
 
@@ -147,6 +160,7 @@ class _Sum:
             "received": counts.received,
             "duplicates": counts.duplicates,
             "dead": counts.dead,
+            "given_up": counts.given_up,
             "in_flight": self._in_flight,
             "missing": counts.missing + self._missing,
             "records": counts.records,

@@ -24,6 +24,8 @@ MOST_BYTES = 64 << 20
 KIND = "letter"
 _LONGEST = 300
 _WHY = ("x-reason", "x-exchange", "x-key", "x-queue")
+# Why RabbitMQ writes into a message's x-death that it is dead, and what our own broker says then.
+_OF_BROKER = frozenset(("delivery_limit", "expired", "maxlen", "rejected"))
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -48,6 +50,11 @@ class Letter(msgspec.Struct, frozen=True):
     size: int
     headers: dict[str, str | int]
     batch: Arrival | None = None
+
+    @property
+    def by_broker(self) -> bool:
+        """Whether the broker made it a dead letter, as far as it says: then a reader had it before."""
+        return self.reason in _OF_BROKER
 
     def delivery(self, body: bytes) -> Delivery:
         """Return the message as it came to the queue that refused it."""
@@ -104,6 +111,7 @@ class _Held(NamedTuple):
     weight: int
     attempts: int
     batch: Arrival | None
+    by_broker: bool
 
 
 class Letters:
@@ -113,7 +121,7 @@ class Letters:
         self._most_bytes = most_bytes
         self.shelf = Shelf(most)
         self._held: OrderedDict[str, _Held] = OrderedDict()
-        self._batches: defaultdict[tuple[Name, int], dict[str, Arrival]] = defaultdict(dict)
+        self._batches: defaultdict[tuple[Name, int], dict[int, set[str]]] = defaultdict(dict)
         self._bytes = 0
         self.forgotten = 0
 
@@ -151,21 +159,27 @@ class Letters:
         held = self._held.get(letter.id)
         return held is not None and held.attempts == letter.attempts
 
-    def batches(self, stream: Name, epoch: int) -> list[Arrival]:
-        """Return the batches of one epoch of a stream that lie here; one that several refused more than once."""
-        return list(self._batches.get((stream, epoch), {}).values())
+    def batches(self, stream: Name, epoch: int) -> Iterator[tuple[Arrival, bool]]:
+        """Yield the batches of one epoch of a stream that lie here, and whether by the broker's doing.
+
+        One that several refused comes more than once.
+        """
+        for names in self._batches.get((stream, epoch), {}).values():
+            for held in map(self._held.__getitem__, sorted(names)):
+                if held.batch is not None:
+                    yield held.batch, held.by_broker
 
     def holds(self, batch: Arrival) -> bool:
         """Whether this batch lies here, refused by whomever."""
-        return any(one.seq == batch.seq for one in self._batches.get(_epoch(batch), {}).values())
+        return batch.seq in self._batches.get(_epoch(batch), ())
 
     def _put(self, letter: Letter) -> int:
         weight = letter.size + sum(len(name) + len(str(value)) for name, value in letter.headers.items())
-        self._held[letter.id] = _Held(weight, letter.attempts, letter.batch)
+        self._held[letter.id] = _Held(weight, letter.attempts, letter.batch, letter.by_broker)
         self._bytes += weight
         self.shelf.put(letter.id, Place(letter.received, letter.received, over=True))
         if letter.batch is not None:
-            self._batches[_epoch(letter.batch)][letter.id] = letter.batch
+            self._batches[_epoch(letter.batch)].setdefault(letter.batch.seq, set()).add(letter.id)
         return weight
 
     def _remove(self, name: str) -> None:
@@ -176,7 +190,9 @@ class Letters:
         self.shelf.remove(name)
         if held.batch is not None:
             others = self._batches[_epoch(held.batch)]
-            del others[name]
+            others[held.batch.seq].discard(name)
+            if not others[held.batch.seq]:
+                del others[held.batch.seq]
             if not others:
                 del self._batches[_epoch(held.batch)]
 

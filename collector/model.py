@@ -8,7 +8,7 @@ are, for each, its item under that key, its messages under `history/<subject>/<m
 import heapq
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -56,13 +56,14 @@ class _Row(msgspec.Struct):
 class ReadModel:
     """Decides what of the past is kept; `most` is how many of each kind that are over, and how many that are not.
 
-    Dead letters are kept beside it, and the ledger is a part of it. `host` is the collector's own.
+    Dead letters are kept beside it, and the ledger is a part of it. `host` is the collector's own; those in `inventory`
+    somebody has listed.
     """
 
-    def __init__(self, most: int = MOST, *, host: str = "") -> None:
+    def __init__(self, most: int = MOST, *, host: str = "", inventory: Container[str] = ()) -> None:
         self._most = most
         self.letters = Letters()
-        self.telemetry = Telemetry(host, self.letters)
+        self.telemetry = Telemetry(host, self.letters, inventory)
         self.shelves: Mapping[str, Shelf] = {}
         self.tallies: Mapping[str, Tally] = {}
         self._halts = Halts()
@@ -150,7 +151,7 @@ class ReadModel:
         letter = read_letter(delivery, received)
         yield from self.letters.add(letter, delivery.body)
         if letter.batch is not None:
-            yield from self.telemetry.bury(letter.batch, received)
+            yield from self.telemetry.bury(letter.batch, received, by_broker=letter.by_broker)
 
     def redeem(self, letter: Letter) -> Iterator[Effect]:
         """A letter was sent again and taken; it stays where it has come back since."""

@@ -54,7 +54,7 @@ class Collector:
         self._address = address
         self._people = People(station.state / "token", people)
         self._definitions = definitions
-        self._model = ReadModel(host=station.host)
+        self._model = ReadModel(host=station.host, inventory=definitions.hosts)
         self._verifier: Verifier | None = None
         self._feed = Feed()
         self._door = Door()

@@ -4,8 +4,9 @@ Time is the ledger's own reading of it. Nobody is judged by time in which probes
 """
 
 import heapq
+import logging
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from typing import NamedTuple
 
 from collector.account import NEVER, Stream
@@ -14,7 +15,13 @@ from collector.findings import EMITTER, HOST, SKEW, Effects, Findings, Measure, 
 from exhaust.messages import Fact
 from exhaust.worker import Keep
 
+log = logging.getLogger(__name__)
+
 AFTER = 30.0
+# Anybody may send a batch in the name of any host: one that nobody listed must have been heard of for so many seconds
+# before it is missed, and of such there are at most so many facts.
+KNOWN_AFTER = 600.0
+MOST_STRANGERS = 1000
 
 # When an epoch came live last, and its number. The number alone tells nothing: one of the future would stay for ever.
 Present = tuple[float, int]
@@ -45,11 +52,15 @@ class Source:
 
 
 class Host:
-    """A host's life: `present` is its emitters' epoch, since `changed`; at `backlog` came what was held up."""
+    """A host's life: `present` is its emitters' epoch, since `changed`; at `backlog` came what was held up.
+
+    It was heard of from `begun` to `last`, whatever counts as `heard`.
+    """
 
     def __init__(self, heard: float) -> None:
         self.sources: dict[str, Source] = {}
-        self.heard = self.changed = heard
+        self.heard = self.changed = self.begun = self.last = heard
+        self.silent = False
         self.backlog = float("-inf")
         self.received = 0.0
         self.last_id = ""
@@ -58,10 +69,16 @@ class Host:
 
 
 class Silence:
-    """All hosts. Each is looked at when the first of its emitters might be silent, whatever comes of it meanwhile."""
+    """All hosts. Each is looked at when the first of its emitters might be silent, whatever comes of it meanwhile.
 
-    def __init__(self, findings: Findings) -> None:
+    Those of the `inventory` are missed whenever they are silent, others only once they are known.
+    """
+
+    def __init__(self, findings: Findings, inventory: Container[str]) -> None:
         self._findings = findings
+        self._inventory = inventory
+        self._strangers: set[str] = set()  # of whose silence there is a fact, though nobody listed them
+        self._crowded = False
         self._hosts: dict[str, Host] = {}
         self._due: list[tuple[float, str]] = []
 
@@ -69,8 +86,14 @@ class Silence:
         """Take up what was known; all count as heard now."""
         self._hosts.clear()
         self._due.clear()
+        silent = [one.host for one in self._findings if one.name == HOST]
+        self._strangers = {name for name in silent if name is not None and name not in self._inventory}
+        last_heard: dict[str, float] = {}
         for stream in streams:
             host, source = self._source(stream.host, stream.emitter, stream.stream, reading)
+            host.begun = min(host.begun, *(epoch.begun for epoch in stream.epochs))
+            host.last = last_heard[stream.host] = max(last_heard.get(stream.host, 0.0), stream.heard)
+            host.silent = Subject(HOST, stream.host) in self._findings
             last = stream.last
             for one in (host, source):
                 if last.last_received >= one.received:
@@ -115,8 +138,11 @@ class Silence:
         host = self._hosts.get(name)
         if host is None:
             return
-        host.heard, host.received, host.last_id = reading, received, cause
-        if self.is_silent(name):
+        host.heard = host.last = reading
+        host.received, host.last_id = received, cause
+        if host.silent:
+            host.silent = False
+            self._strangers.discard(name)
             yield from self._findings.close(Subject(HOST, name), "cleared", Why((cause,)), received)
             for source in host.sources.values():  # each has as long as ever to be heard
                 source.heard = max(source.heard, reading)
@@ -162,7 +188,22 @@ class Silence:
         for emitter in host.sources:
             yield from self._findings.close(Subject(EMITTER, name, emitter), "withdrawn", why, at.now)
         yield from self._findings.close(Subject(SKEW, name), "withdrawn", why, at.now)
-        yield from self._findings.open(subject, self.measure(subject, at.now), host.received, why, at.now)
+        host.silent = True
+        if name in self._inventory or self._is_missed(name, host):
+            yield from self._findings.open(subject, self.measure(subject, at.now), host.received, why, at.now)
+
+    def _is_missed(self, name: str, host: Host) -> bool:
+        """Whether a host that nobody listed is missed; where those are too many, none that is not already."""
+        if host.last - host.begun < KNOWN_AFTER:
+            return False
+        if len(self._strangers) < MOST_STRANGERS or name in self._strangers:
+            self._strangers.add(name)
+            self._crowded = False
+            return True
+        if not self._crowded:
+            log.warning("too many hosts of no inventory are silent, telling of no more", extra={"most": MOST_STRANGERS})
+        self._crowded = True
+        return False
 
     def measure(self, subject: Subject, now: float) -> Measure:
         """Return for how long somebody is silent."""
@@ -173,7 +214,9 @@ class Silence:
         return Measure(seconds, f"nothing comes of {subject.emitter}, while others of its host are heard")
 
     def is_silent(self, name: str) -> bool:
-        return Subject(HOST, name) in self._findings
+        """Whether a host is silent, though nobody may miss it."""
+        host = self._hosts.get(name)
+        return host is not None and host.silent
 
     def is_withdrawn(self, stream: Stream, reading: float) -> bool:
         """Whether a stream is no longer configured: its host's emitters have begun anew, and it is not heard since."""
@@ -198,5 +241,6 @@ class Silence:
             yield from self._findings.close(Subject(EMITTER, name, emitter), "withdrawn", Why((source.last_id,)), now)
         if not host.sources:
             del self._hosts[name]
+            self._strangers.discard(name)
             for known in (HOST, SKEW):
                 yield from self._findings.close(Subject(known, name), "withdrawn", Why((host.last_id,)), now)

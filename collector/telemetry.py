@@ -1,10 +1,10 @@
 """What the collector makes of telemetry without looking into it: the ledger, and the facts that follow from it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
-from collector.account import Stream
+from collector.account import Noted, Stream, count
 from collector.arrival import Arrival
 from collector.findings import GAP, LAG, Effects, Findings, Measure, Subject, Why
 from collector.gaps import Gaps
@@ -17,19 +17,24 @@ from exhaust.received import Gap
 from exhaust.worker import Effect, Rows
 
 FORGET_AFTER = 7 * 86400.0
-_SWEEP_EVERY = 3600.0
+FORGET_STRANGER_AFTER = 3600.0
+_SWEEP_EVERY = 600.0
 
 
 class Telemetry:
-    """A part of the collector's decider. `host` is the one that it runs on, `letters` what lies dead."""
+    """A part of the collector's decider. `host` is the one that it runs on, `letters` what lies dead.
 
-    def __init__(self, host: str, letters: Letters) -> None:
+    Of hosts that are not in the `inventory` little is made: anybody may send a batch in the name of any.
+    """
+
+    def __init__(self, host: str, letters: Letters, inventory: Container[str]) -> None:
         self.ledger = Ledger()
         self.path = Path(host)
         self._host = host
         self._letters = letters
         self._findings = findings = Findings()
-        self._silence = Silence(findings)
+        self._inventory = inventory
+        self._silence = Silence(findings, inventory)
         self._gaps = Gaps(findings, self.ledger, self._silence)
         self._skew = Skew(findings)
         self._sweep = math.inf
@@ -85,11 +90,12 @@ class Telemetry:
         name = (arrival.host, arrival.emitter, arrival.stream)
         stream = self.ledger.get(name)
         assert stream is not None, "it was added"  # noqa: S101  a fault of ours
-        for letter in self._letters.batches(name, arrival.epoch) if noted.first else ():
-            yield from self.ledger.bury(letter)
+        yield from self._bury_known(arrival, noted)
+        missed = count(stream.gaps()) if arrival.forgone else 0
+        yield from self.ledger.forgo(arrival)
         if noted.above_gap:
             self._gaps.notice(name, reading)
-        if noted.forgotten is not None:
+        if noted.forgotten is not None or count(stream.gaps() if missed else ()) < missed:
             yield from self._gaps.settle(stream, reading, "withdrawn", arrival.id, received)
         elif noted.new:
             yield from self._gaps.settle(stream, reading, "cleared", arrival.id, received)
@@ -98,12 +104,25 @@ class Telemetry:
         if (surplus := self.ledger.surplus) is not None:
             yield from self._drop(surplus, received)
 
-    def bury(self, letter: Arrival, now: float) -> Iterator[Effect]:
-        """Take a batch that lies among the dead letters: it is accounted for."""
-        yield from self.ledger.bury(letter)
+    def _bury_known(self, arrival: Arrival, noted: Noted) -> Iterator[Effect]:
+        """Count what of an arrival's epoch lies among the dead letters already."""
+        if noted.first:
+            name = (arrival.host, arrival.emitter, arrival.stream)
+            for letter, by_broker in self._letters.batches(name, arrival.epoch):
+                yield from self.ledger.bury(letter, certain=by_broker)
+        elif noted.new and self._letters.holds(arrival):
+            yield from self.ledger.bury(arrival, certain=True)
+
+    def bury(self, letter: Arrival, now: float, *, by_broker: bool) -> Iterator[Effect]:
+        """Take a batch that lies among the dead letters.
+
+        It accounts for one that did not come only where the broker put it there: anybody may write to them.
+        """
         stream = self.ledger.get((letter.host, letter.emitter, letter.stream))
-        if stream is not None:
-            yield from self._gaps.settle(stream, self.path.reading(now), "cleared", letter.id, now)
+        missed = 0 if stream is None else count(stream.gaps())
+        yield from self.ledger.bury(letter, certain=by_broker)
+        if stream is not None and count(stream.gaps()) < missed:
+            yield from self._gaps.settle(stream, self.path.reading(now), "withdrawn", letter.id, now)
 
     def redeem(self, letter: Arrival) -> Iterator[Effect]:
         """Take a batch that lay among the dead letters, and was sent again."""
@@ -135,8 +154,11 @@ class Telemetry:
         """Forget hosts that were silent for very long, and streams that nobody sends any more."""
         reading = self.path.reading(now)
         for stream in self.ledger.streams():
-            over = self._silence.is_silent(stream.host) or self._silence.is_withdrawn(stream, reading)
-            if over and now - stream.last.last_received > FORGET_AFTER:
+            silent = self._silence.is_silent(stream.host)
+            stranger = silent and stream.host not in self._inventory
+            over = silent or self._silence.is_withdrawn(stream, reading)
+            after = FORGET_STRANGER_AFTER if stranger else FORGET_AFTER
+            if over and now - stream.last.last_received > after:
                 yield from self._drop(stream, now)
 
     def _drop(self, stream: Stream, now: float) -> Iterator[Effect]:

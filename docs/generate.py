@@ -144,14 +144,21 @@ set; as long as that is wrong, `clock.skew` says so of every host, and closes on
 | twice | `duplicates` | batches that came again; nobody counts their records twice |
 | dropped | `dropped`, by `reasons` | records that their emitter gave up, as it says itself |
 | dead | `dead` | batches that lie among the dead letters: `exhaust dead-letters` lists them |
+| | `given_up` | batches that did not come, and that their emitter gave up, as it says itself |
 | flying | `in_flight` | batches that may yet come: missed for less than 60 seconds, or their host sends its backlog |
 | missing | `missing` | batches that did not come |
 | heard | `last_heard` | when the last batch came |
 
-Every number of a stream is in exactly one of `received`, `dead`, `in_flight` and `missing`. The 8 epochs of a
-stream that were heard of last, an epoch being one run of its emitters, are remembered number by number, others as sums:
-what comes of one of those is counted anew. Of epochs that began before the collector was first started, only what
-follows the first batch that came is accounted for.
+Every number of a stream is in exactly one of `received`, `dead`, `given_up`, `in_flight` and `missing`. The 8 epochs of
+a stream that were heard of last, an epoch being one run of its emitters, are remembered number by number, others as
+sums: what comes of one of those is counted anew. Of epochs that began before the collector was first started, only what
+follows the first batch that came is accounted for. A dead letter counts for a batch that did not come only where the
+broker says that it made it one.
+
+The ledger knows only what reaches it. Each of the collector's queues for telemetry holds 256 MiB, and then loses its
+oldest: after a long absence of the collector alone, `telemetry.gap` may be about batches that only the ledger missed.
+And it takes headers at their word: who has the broker password of an emitter can use up numbers of its streams, and the
+genuine batches then count as `duplicates` until their epoch ends.
 """
 
 

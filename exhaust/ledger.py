@@ -42,19 +42,22 @@ LEDGER: Final[Mapping[str, BuiltIn]] = {
         host="the silent host",
         value="seconds since it was last heard",
         severity="critical",
-        opens="after more than 30 seconds",
-        closes="`cleared` when anything of it is heard; `withdrawn` after 7 days, when the ledger forgets the host",
+        opens="after more than 30 seconds; where the host is not in the inventory, only if it was heard of for at "
+        "least 10 minutes, and of no more than 1,000 such hosts at a time",
+        closes="`cleared` when anything of it is heard; `withdrawn` when the ledger forgets the host: after 7 days, or "
+        "after an hour where it is not in the inventory",
     ),
     "telemetry.gap": BuiltIn(
         text="Batches of a stream are missing: later ones of the same epoch have come, and these neither came nor lie "
-        "among the dead letters. What their source observed meanwhile is not known.",
+        "among the dead letters nor were given up by their emitter. What their source observed meanwhile is not known.",
         host="the stream's host",
         value="batches that are missing",
         severity="warning",
         opens="when a number is missing for 60 seconds, unless its host is still sending what an outage has held up: "
         "something of it came by `exhaust.backlog` within the last 60 seconds",
-        closes="`cleared` when all of them have come; `withdrawn` when the ledger forgets their epoch: it was "
-        "heard of longest ago of nine",
+        closes="`cleared` when all of them have come; `withdrawn` when some never will: their emitter says that it "
+        "gave them up, the broker made them dead letters, or the ledger forgets their epoch: it was heard of longest "
+        "ago of nine",
         labels=_STREAM,
     ),
     "telemetry.lag": BuiltIn(

@@ -76,7 +76,7 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
     path = station.state / f"{component}.db"
     match component:
         case "emitters":
-            spool = partial(opened_log, station.state / "spool", former=path)
+            spool = partial(opened_log, station.state / "spool")
             return Led(component, spool, lambda log: Emitters(station, configuration.emitters, log))
         case "collector":
             inventory, rules, flows = configuration.inventory.hosts, configuration.rules, configuration.workflows

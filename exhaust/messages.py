@@ -36,7 +36,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 class Batch(Message, frozen=True, kw_only=True, tag="batch/1"):
     """Records of one stream of one emitter; `seq` counts from 0 per (host, emitter, stream, epoch).
 
-    A record is a map of `time` and the stream's fields; its id is `<batch id>#<index>`.
+    A record is a map of `time` and the stream's fields; its id is `<batch id>#<index>`. `forgone` are numbers of the
+    stream that will never come: the epoch, the first and the last of each stretch.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Batch(Message, frozen=True, kw_only=True, tag="batch/1"):
     epoch: int
     seq: int
     dropped: dict[str, int] = {}
+    forgone: list[tuple[int, int, int]] = []
     records: list[dict[str, Any]] = []
 
 

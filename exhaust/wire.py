@@ -3,6 +3,8 @@
 The ends of executions, from which guards are counted, carry their signature in a header: their bodies stay readable.
 """
 
+from collections.abc import Iterable
+
 from exhaust.broker.interface import Delivery, Publication
 from exhaust.errors import ForgeryError, MessageError
 from exhaust.messages import TERMINAL, AnyMessage, Batch, Codec, Command, ExecutionEvent, Message, kind_of
@@ -41,7 +43,7 @@ def _headers(message: Message) -> dict[str, str | int]:
     """Return what the ledger reads, so that it need not decode a batch's body."""
     if not isinstance(message, Batch):
         return {}
-    return {
+    headers: dict[str, str | int] = {
         "host": message.host,
         "emitter": message.emitter,
         "stream": message.stream,
@@ -51,12 +53,20 @@ def _headers(message: Message) -> dict[str, str | int]:
         "dropped": sum(message.dropped.values()),
         "schema": _SCHEMA,
     }
+    if message.forgone:
+        headers["forgone"] = _stretches(message.forgone)
+    return headers
+
+
+def _stretches(forgone: Iterable[tuple[int, int, int]]) -> str:
+    return ",".join(f"{epoch}:{first}-{last}" for epoch, first, last in forgone)
 
 
 def _check_headers(batch: Batch, delivery: Delivery) -> None:
     """The ledger reads only the headers: they must not say another thing than the body."""
-    own = (batch.host, batch.emitter, batch.stream, batch.epoch, batch.seq)
-    told = tuple(delivery.headers.get(name) for name in ("host", "emitter", "stream", "epoch", "seq"))
+    own = (batch.host, batch.emitter, batch.stream, batch.epoch, batch.seq, _stretches(batch.forgone))
+    names = ("host", "emitter", "stream", "epoch", "seq")
+    told = (*(delivery.headers.get(name) for name in names), delivery.headers.get("forgone", ""))
     if told != own:
         raise MessageError(f"misattributed: the body says {own}, the headers {told}")
 

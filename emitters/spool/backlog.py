@@ -20,7 +20,7 @@ from exhaust.wire import pack
 Lost = Callable[[int, Hole], None]
 
 
-class _Head(msgspec.Struct, tag_field="kind", tag="batch/1"):
+class Head(msgspec.Struct, tag_field="kind", tag="batch/1"):
     """A batch without its records."""
 
     id: str
@@ -31,15 +31,21 @@ class _Head(msgspec.Struct, tag_field="kind", tag="batch/1"):
     epoch: int
     seq: int
     dropped: dict[str, int] = {}
+    forgone: list[tuple[int, int, int]] = []
 
 
-_decode = msgspec.json.Decoder(_Head).decode
+_decode = msgspec.json.Decoder(Head).decode
+
+
+def head(frame: Frame) -> Head:
+    """Return a batch from the log without its records. Raises msgspec.MsgspecError where it is none."""
+    return _decode(frame.body)
 
 
 def late(frame: Frame) -> Publication:
     """Return the publication of a batch from the log. Raises msgspec.MsgspecError where it is none."""
-    head = _decode(frame.body)
-    empty = pack(Batch(**{name: getattr(head, name) for name in _Head.__struct_fields__}))
+    found = head(frame)
+    empty = pack(Batch(**{name: getattr(found, name) for name in Head.__struct_fields__}))
     headers = {**empty.headers, "count": frame.records}
     return replace(empty, exchange=BACKLOG, body=frame.body, headers=headers)
 

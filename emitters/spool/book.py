@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from emitters.spool.forgone import Forgone, Row
+from emitters.spool.frames import Numbered
 from emitters.spool.spans import Spans
 
 Positions = Mapping[str, Mapping[str, Any]]
 """By the name of an emitter's use: which part of its source, and where that is; None where it is to be forgotten."""
+UNASKED = 7 * 86_400.0
+"""After so many seconds nobody is expected to ask for positions any more."""
 
 
 class Placed(NamedTuple):
@@ -26,6 +30,8 @@ class Segment(msgspec.Struct, array_like=True):
     """One file of the log: its first position, the end of its last batch, and the bytes that it takes on the disk.
 
     `batches` are those that are unsent; the times are of the oldest of them (or one before it) and of the newest batch.
+    `numbers` are, by emitter and stream, the first and the last number of `epoch` that it holds; where it is `holed`,
+    something of them was given up.
     """
 
     start: int
@@ -34,6 +40,9 @@ class Segment(msgspec.Struct, array_like=True):
     batches: int = 0
     oldest: float = 0.0
     newest: float = 0.0
+    epoch: int = 0
+    numbers: dict[str, dict[str, tuple[int, int]]] = {}
+    holed: bool = False
 
     @property
     def name(self) -> str:
@@ -52,20 +61,41 @@ class Checkpoint(msgspec.Struct):
     unsent: list[tuple[int, int]]
     segments: list[Segment]
     version: int = 1
+    used: dict[str, dict[str, int]] = {}
+    forgone: list[Row] = []
+    asked: dict[str, float] = {}
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Checkpoint).decode
 _decode_positions = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
-_decode_confirmed = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
+
+
+class Done(NamedTuple):
+    """A stretch of the log that is done with, how many batches ended in it, and whether they were given up."""
+
+    start: int
+    end: int
+    batches: int
+    lost: bool = False
+
+
+_decode_confirmed = msgspec.json.Decoder(list[Done]).decode
 
 
 class Book:
-    """The state of the log. What changes it here is durable already, or will be with the next write."""
+    """The state of the log. What changes it here is durable already, or will be with the next write.
+
+    `used` is, by emitter and stream, how many numbers of the epoch are used up; `forgone` those that were given up.
+    """
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.used: dict[str, dict[str, int]] = {}
+        self.forgone = Forgone()
         self.positions: dict[str, dict[str, Any]] = {}
+        self._asked: dict[str, float] = {}  # when positions were last asked for, or that was first noted
+        self._in_use: set[str] = set()
         self.unsent = Spans()
         self.segments: list[Segment] = []
         self.reached = 0  # the end of the newest batch
@@ -80,7 +110,11 @@ class Book:
         """The time of the oldest unsent batch, or of one shortly before it; None where nothing is unsent."""
         return min((one.oldest for one in self.segments if one.batches), default=None) if self.unsent else None
 
-    def add(self, placed: Placed) -> None:
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch, in which nothing is numbered yet."""
+        self.epoch, self.used = epoch, {}
+
+    def add(self, placed: Placed, number: Numbered | None = None) -> None:
         """Note a batch in the newest segment."""
         segment = self.segments[-1]
         self.unsent.add(placed.start, placed.end)
@@ -89,16 +123,40 @@ class Book:
         segment.batches += 1
         segment.end = self.reached = placed.end
         segment.newest = max(segment.newest, placed.time)
+        if number is not None:
+            self._count(segment, number)
 
-    def remove(self, start: int, end: int, batches: int, time: float = 0.0) -> Segment | None:
+    def _count(self, segment: Segment, number: Numbered) -> None:
+        """Note a number in a segment; it has those as well that are missing before it, which were garbled there."""
+        if number.epoch > self.epoch:
+            self.begin(number.epoch)
+        used = self.used.setdefault(number.emitter, {})
+        mine = segment.numbers.setdefault(number.emitter, {})
+        first = mine[number.stream][0] if number.stream in mine else used.get(number.stream, 0)
+        mine[number.stream] = (min(first, number.seq), number.seq)
+        segment.epoch, used[number.stream] = number.epoch, number.seq + 1
+
+    def remove(self, done: Done, time: float = 0.0) -> Segment | None:
         """Note that this stretch, which ends with a batch, is done with. Return its segment if that exists still."""
-        segment = self.segment(end)
+        segment = self.segment(done.end)
         if segment is not None:
-            segment.batches = max(0, segment.batches - batches)
-            if self.unsent and self.unsent.first[0] >= start:
+            segment.batches = max(0, segment.batches - done.batches)
+            segment.holed = segment.holed or done.lost
+            if self.unsent and self.unsent.first[0] >= done.start:
                 segment.oldest = max(segment.oldest, time)
-        self.unsent.remove(start, end)
+        self.unsent.remove(done.start, done.end)
         return segment
+
+    def forgo(self, segment: Segment) -> None:
+        """Note that numbers of a segment, with which all is done, will never be sent where something was given up.
+
+        All of them: for those that were sent nobody waits.
+        """
+        if not segment.holed:
+            return
+        for emitter, streams in segment.numbers.items():
+            for stream, (first, last) in streams.items():
+                self.forgone.add((emitter, stream), (segment.epoch, first, last))
 
     def move(self, positions: Positions) -> None:
         """Note where sources are."""
@@ -107,6 +165,34 @@ class Book:
             mine |= parts
             for part in [part for part, value in mine.items() if value is None]:
                 del mine[part]
+
+    def ask(self, use: str, now: float) -> Mapping[str, Any]:
+        """Return where the source of a use is: it changes as that advances."""
+        self._in_use.add(use)
+        self._asked[use] = now
+        return self.positions.setdefault(use, {})
+
+    def attend(self, now: float) -> list[str]:
+        """Forget the positions that nobody has asked for in so long that nobody will; return whose they were."""
+        self._asked |= dict.fromkeys(self._in_use | (self.positions.keys() - self._asked.keys()), now)
+        unasked = [use for use, asked in self._asked.items() if asked < now - UNASKED]
+        for use in unasked:
+            self._forget(use)
+        return unasked
+
+    def shorten(self) -> str:
+        """Forget the positions that were not asked for longest, the longest of such; return whose they were.
+
+        What this life has asked for is kept: then nobody is returned.
+        """
+        others = self.positions.keys() - self._in_use
+        use = min(others, key=lambda one: (self._asked.get(one, 0.0), -len(_encode(self.positions[one]))), default="")
+        self._forget(use)
+        return use
+
+    def _forget(self, use: str) -> None:
+        self.positions.pop(use, None)
+        self._asked.pop(use, None)
 
     def segment(self, end: int) -> Segment | None:
         """Return the segment that the batch with this end is in."""
@@ -122,19 +208,28 @@ class Book:
         """Tell whether anything in a segment is unsent."""
         return segment.end > segment.start and self.unsent.touches(segment.start, segment.end)
 
-    def checkpoint(self, most_spans: int) -> bytes:
-        """Return all of this as the text of a frame, what is unsent in at most so many stretches."""
-        return _encode(Checkpoint(self.epoch, self.positions, self.unsent.outline(most_spans), self.segments))
+    def checkpoint(self, most_spans: int, most_forgone: int) -> bytes:
+        """Return all of this as the text of a frame, what is unsent, and forgone, in at most so many stretches."""
+        checkpoint = Checkpoint(
+            self.epoch,
+            self.positions,
+            self.unsent.outline(most_spans),
+            self.segments,
+            used=self.used,
+            forgone=self.forgone.rows[-most_forgone:],
+            asked=self._asked,
+        )
+        return _encode(checkpoint)
 
-    def restore(self, text: bytes, sizes: Mapping[int, int]) -> bool:
-        """Take a checkpoint's state, of segments that exist (`sizes` by start); return whether it is one."""
+    def restore(self, text: bytes) -> bool:
+        """Take a checkpoint's state; return whether it is one."""
         try:
             found = _decode(text)
         except msgspec.MsgspecError:
             return False
-        self.epoch, self.positions = found.epoch, found.positions
-        self.segments = [one for one in found.segments if one.start in sizes]
-        self.unsent = Spans(found.unsent)
+        self.epoch, self.positions, self._asked = found.epoch, found.positions, found.asked
+        self.segments, self.used = found.segments, found.used
+        self.unsent, self.forgone = Spans(found.unsent), Forgone(found.forgone)
         self.reached = max((one.end for one in found.segments), default=0)
         return True
 
@@ -142,14 +237,14 @@ class Book:
         self.move(_decode_positions(text))
 
     def apply_confirmed(self, text: bytes) -> None:
-        for start, end, batches in _decode_confirmed(text):
-            self.remove(start, end, batches)
+        for done in _decode_confirmed(text):
+            self.remove(done)
 
 
 def encode_positions(positions: Positions) -> bytes:
     return _encode(positions)
 
 
-def encode_confirmed(confirmed: Sequence[tuple[int, int, int]]) -> bytes:
-    """Return the text of what was confirmed: stretches and how many batches ended in each."""
+def encode_confirmed(confirmed: Sequence[Done]) -> bytes:
+    """Return the text of what was confirmed, or given up."""
     return _encode(confirmed)

@@ -23,6 +23,7 @@ HEAD = _HEADER.size + _CHECKSUM.size
 _LONGEST = 64 << 20
 _MOST_RECORDS = 100_000
 _STREAM = re.compile(rb'"emitter":"([^"\\]{1,100})","stream":"([^"\\]{1,100})"')
+_NUMBER = re.compile(_STREAM.pattern + rb',"epoch":([0-9]{1,16}),"seq":([0-9]{1,13})[,}]')
 _STREAM_WITHIN = 1024
 
 
@@ -37,6 +38,15 @@ class Frame(NamedTuple):
     records: int
     body: bytes
     rest: bytes
+
+
+class Numbered(NamedTuple):
+    """The number of a batch."""
+
+    emitter: str
+    stream: str
+    epoch: int
+    seq: int
 
 
 class Hole(NamedTuple):
@@ -78,6 +88,15 @@ def decode(data: bytes, at: int, position: int) -> Frame | None:
     if zlib.crc32(more, checksum) != _CHECKSUM.unpack_from(data, at + _HEADER.size)[0]:
         return None
     return Frame(position, position + end - at, kind, position - back, time, count, text, more)
+
+
+def number_of(body: bytes) -> Numbered | None:
+    """Return the number of a batch, as the beginning of its text says; None where that does not."""
+    found = _NUMBER.search(body, 0, _STREAM_WITHIN)
+    if found is None:
+        return None
+    emitter, stream, epoch, seq = found.groups()
+    return Numbered(emitter.decode(errors="replace"), stream.decode(errors="replace"), int(epoch), int(seq))
 
 
 def scan(data: bytes, position: int) -> Iterator[Frame | Hole]:

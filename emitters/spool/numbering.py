@@ -1,7 +1,7 @@
 """The numbers of each stream's batches, and what its next batch has to tell of records that went no further."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from emitters.spool.parcels import Stream
 
@@ -13,15 +13,17 @@ class Numbers:
         self._used: dict[Stream, int] = {}
         self._dropped: dict[Stream, Counter[str]] = {}
         self.lost: Counter[str] = Counter()
+        self.lost_by: dict[str, Counter[str]] = {}
 
     def drop(self, stream: Stream, reason: str, count: int) -> None:
         if count:
             self._dropped.setdefault(stream, Counter())[reason] += count
             self.lost[reason] += count
+            self.lost_by.setdefault(stream[0], Counter())[reason] += count
 
-    def untold(self) -> list[Stream]:
-        """Return the streams of this epoch that have something to tell."""
-        return [stream for stream in self._dropped if stream in self._used]
+    def untold(self, others: Container[Stream]) -> list[Stream]:
+        """Return the streams of this epoch that have something to tell, `others` among them."""
+        return [stream for stream in self._used if stream in self._dropped or stream in others]
 
     def batches(self, emitter: str) -> int:
         return sum(count for stream, count in self._used.items() if stream[0] == emitter)

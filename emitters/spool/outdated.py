@@ -1,11 +1,11 @@
-"""Gives up what has waited in the log for too long, and counts it."""
+"""Finds what has waited in the log for too long, and counts it."""
 
 from collections import Counter
 from functools import partial
 
 import msgspec
 
-from emitters.spool.backlog import late
+from emitters.spool.backlog import head
 from emitters.spool.book import Segment
 from emitters.spool.frames import BATCH, Frame, Hole
 from emitters.spool.parcels import Stream
@@ -28,7 +28,10 @@ class Outdated:
         return [(max((before.end for before in segments if before.start < one.start), default=0), one) for one in old]
 
     async def count(self, segment: Segment) -> Counter[Stream]:
-        """Return how many unsent records of each stream are in a segment. Raises OSError."""
+        """Return how many unsent records of each stream are in a segment. Raises OSError.
+
+        What its unsent batches tell of numbers that were given up before them, others have to tell now.
+        """
         counts: Counter[Stream] = Counter()
         position = segment.start
         while position < segment.end:
@@ -43,7 +46,9 @@ class Outdated:
                 counts[emitter, stream] += count
         elif one.kind == BATCH and self._log.book.unsent.covers(one.position, one.end):
             try:
-                headers = late(one).headers
+                batch = head(one)
             except msgspec.MsgspecError:
                 return
-            counts[str(headers["emitter"]), str(headers["stream"])] += one.records
+            counts[batch.emitter, batch.stream] += one.records
+            for stretch in batch.forgone:
+                self._log.book.forgone.add((batch.emitter, batch.stream), stretch)

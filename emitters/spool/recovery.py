@@ -9,7 +9,7 @@ import msgspec
 
 from emitters.spool.book import Book, Placed, Segment, segment_name
 from emitters.spool.disk import Disk
-from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, Frame, Hole, decode, scan, sound
+from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, Frame, Hole, decode, number_of, scan, sound
 from emitters.spool.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Recovery:
 
     def _restore(self, start: int) -> bool:
         frame = decode(self._read(start, _FIRST_READ) or b"", 0, start) or decode(self._read(start) or b"", 0, start)
-        return frame is not None and frame.kind == CHECKPOINT and self.book.restore(frame.body, self._sizes)
+        return frame is not None and frame.kind == CHECKPOINT and self.book.restore(frame.body)
 
     def _read(self, start: int, most: int | None = None) -> bytes | None:
         """Return a segment's bytes; None where the disk does not give them."""
@@ -78,6 +78,7 @@ class Recovery:
             if isinstance(one, Hole):
                 self._set_aside(data, start, one.position, one.end)
                 self.lost += one.lost
+                segment.holed = True
                 self.book.reached = max(self.book.reached, one.end)
             else:
                 self._apply(one)
@@ -92,7 +93,8 @@ class Recovery:
         book = self.book
         with contextlib.suppress(msgspec.MsgspecError):  # whole, but of another version: what it says is not needed
             if frame.kind == BATCH:
-                book.add(Placed(book.reached, frame.end, frame.time, frame.records, len(frame.body)))
+                placed = Placed(book.reached, frame.end, frame.time, frame.records, len(frame.body))
+                book.add(placed, number_of(frame.body))
                 if frame.rest:
                     book.apply_positions(frame.rest)
             elif frame.kind == CONFIRMED:
@@ -100,8 +102,21 @@ class Recovery:
 
     def _clip(self) -> None:
         """Forget what is said to be unsent and is in no file."""
+        self._miss([one for one in self.book.segments if one.start not in self._sizes])
         for start, end in list(self._gaps()):
             self.book.unsent.remove(start, end)
+
+    def _miss(self, missing: list[Segment]) -> None:
+        """Let go of segments whose files are gone: nothing of most is unsent, they were removed for that."""
+        book = self.book
+        removed = [one for one in missing if book.needs(one)]
+        if removed:
+            batches = sum(one.batches for one in removed)
+            log.error("files of the spool are missing", extra={"files": [one.name for one in removed], "lost": batches})
+        for one in missing:
+            one.holed = one.holed or one in removed
+            book.forgo(one)
+            book.segments.remove(one)
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         reached = 0

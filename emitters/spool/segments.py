@@ -7,22 +7,26 @@ the disk say so, and are called one after another.
 
 import contextlib
 import errno
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-from emitters.spool.book import Book, Placed, Positions, Segment, encode_confirmed, encode_positions, segment_name
+from emitters.spool.book import Book, Done, Placed, Positions, Segment, encode_confirmed, encode_positions, segment_name
 from emitters.spool.disk import Disk, File
-from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, HEAD, encode
+from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, HEAD, Numbered, encode
 from emitters.spool.quarantine import Quarantine
 from emitters.spool.reading import Reader
 from emitters.spool.recovery import Recovery
 from exhaust.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 MOST = 256 << 20
 _SEGMENT = 8 << 20
 _STEP = 1 << 20
 _SPARES = 1
 _MOST_SPANS = 512
+_MOST_FORGONE = 1000
 
 
 class Group:
@@ -34,7 +38,8 @@ class Group:
         self.end = position
         self.opens = opens
         self.batches: list[Placed] = []
-        self.confirmed: list[tuple[int, int, int]] = []
+        self.numbers: list[Numbered | None] = []
+        self.confirmed: list[Done] = []
         self.positions: list[bytes] = []
         self._begun = begun
         self._most = most
@@ -54,7 +59,9 @@ class Group:
         self.end += HEAD + len(body) + len(rest)
         return self.end
 
-    def batch(self, after: int, body: bytes, time: float, count: int, moved: Positions) -> Placed | None:
+    def batch(
+        self, after: int, body: bytes, time: float, count: int, moved: Positions, number: Numbered | None = None
+    ) -> Placed | None:
         """Append a batch with where its sources then are, or return None where there is no room for it.
 
         `after` is the end of the newest batch before this group.
@@ -65,6 +72,7 @@ class Group:
         start = self.batches[-1].end if self.batches else after
         placed = Placed(start, self.add(BATCH, body, rest, time, count), time, count, len(body))
         self.batches.append(placed)
+        self.numbers.append(number)
         if rest:
             self.positions.append(rest)
         return placed
@@ -86,7 +94,7 @@ class Log:
         self._current: Segment | None = None
         self._synced = 0
         self._end = 0
-        self._confirmed: list[tuple[int, int, int]] = []
+        self._confirmed: list[Done] = []
         self._file: File | None = None
         self._spares: list[str] = []
         self._making: tuple[File, str, int] | None = None
@@ -102,6 +110,7 @@ class Log:
         self.book, self.lost = recovery.book, recovery.lost
         self._next, self._anchor = recovery.next, recovery.base
         self.recycle(self._free())
+        self._checkpoint()  # what is too long goes now: once it was asked for, it would end this life like the last
 
     def write(self, group: Group, *, sync: bool = True) -> None:
         """Write a group, or leave nothing of it behind and raise OSError. Reaches for the disk."""
@@ -235,14 +244,13 @@ class Log:
         other.confirmed = [*group.confirmed, *other.confirmed]
         return other
 
-    def seal(self) -> None:
-        """Let the next group begin a new segment."""
-        self._current = None
-
     def _checkpoint(self) -> bytes:
-        text = self.book.checkpoint(min(_MOST_SPANS, self.size // 128))
-        if len(text) > self.size // 2:
-            raise StoreError(f"a checkpoint of {len(text)} bytes is too long: let emitters keep shorter positions")
+        """Return what a segment begins with, without positions that nobody asks for where that would be too long."""
+        book, bounds = self.book, (min(_MOST_SPANS, self.size // 128), min(_MOST_FORGONE, self.size // 512))
+        while len(text := book.checkpoint(*bounds)) > self.size // 2:
+            if not (use := book.shorten()):
+                raise StoreError(f"a checkpoint of {len(text)} bytes is too long: let emitters keep shorter positions")
+            log.error("positions are too long together, forgetting those of one use", extra={"use": use})
         return text
 
     def accept(self, group: Group, *, synced: bool = True) -> list[Segment]:
@@ -251,8 +259,8 @@ class Log:
             self._current = Segment(group.segment, group.segment, self.size)
             self._next, self._anchor = group.segment + self.size, group.segment
             self.book.segments.append(self._current)
-        for placed in group.batches:
-            self.book.add(placed)
+        for placed, number in zip(group.batches, group.numbers, strict=True):
+            self.book.add(placed, number)
         for moved in group.positions:
             self.book.apply_positions(moved)
         self._end = group.end
@@ -272,18 +280,21 @@ class Log:
         """Note that a batch is safe elsewhere; return the segments that nobody needs any more."""
         if not self.book.unsent.covers(placed.start, placed.end):  # given up meanwhile
             return []
-        return self.give_up(placed.start, placed.end, 1, placed.time)
+        return self._end_with(Done(placed.start, placed.end, 1), placed.time)
 
-    def give_up(self, start: int, end: int, batches: int, time: float = 0.0) -> list[Segment]:
-        """Note that a stretch is done with, like `confirm`."""
-        segment = self.book.remove(start, end, batches, time)
+    def give_up(self, start: int, end: int, batches: int) -> list[Segment]:
+        """Note that a stretch will never be sent; return as `confirm` does."""
+        return self._end_with(Done(start, end, batches, lost=True))
+
+    def _end_with(self, done: Done, time: float = 0.0) -> list[Segment]:
+        segment = self.book.remove(done, time)
         if segment is None:
             return []
         last = self._confirmed[-1] if self._confirmed else None
-        if last is not None and last[1] == start and last[0] >= segment.start:
-            self._confirmed[-1] = (last[0], end, last[2] + batches)
+        if last is not None and last.end == done.start and last.start >= segment.start and last.lost == done.lost:
+            self._confirmed[-1] = Done(last.start, done.end, last.batches + done.batches, done.lost)
         else:
-            self._confirmed.append((start, end, batches))
+            self._confirmed.append(done)
         return self._free() if segment is not self._current else []
 
     def _free(self) -> list[Segment]:
@@ -291,6 +302,8 @@ class Log:
         free = [one for one in book.segments if one.start < self._anchor and not book.needs(one)]
         if free:
             book.segments = [one for one in book.segments if one not in free]
+            for one in free:
+                book.forgo(one)
         return free
 
     def outdated(self, before: float) -> list[Segment]:

@@ -69,6 +69,7 @@ class Sender:
         self._knock_at = 0.0
         self._fault: BaseException | None = None
         self._wake = asyncio.Event()
+        self.tried = 0.0  # when it last tried to send something, by the event loop's clock
         self.last_error = ""
 
     @property
@@ -127,6 +128,7 @@ class Sender:
         return self._late < (WINDOW if self._well else 1) and self._late_bytes < _LATE_BYTES
 
     def _launch(self, placed: Placed, publication: Publication) -> None:
+        self.tried = asyncio.get_running_loop().time()
         future = asyncio.ensure_future(self._broker.publish(publication))
         self._flying[placed.end] = future
         self._bytes += placed.size
@@ -136,6 +138,14 @@ class Sender:
         future.add_done_callback(partial(self._settle, placed, publication))
 
     def _settle(self, placed: Placed, publication: Publication, future: asyncio.Future[None]) -> None:
+        try:
+            self._land(placed, publication, future)
+        except Exception as exc:  # noqa: BLE001  handed on: nobody sees what a future's callback raises
+            self._fault = self._fault or exc
+            self._wake.set()
+
+    def _land(self, placed: Placed, publication: Publication, future: asyncio.Future[None]) -> None:
+        self.tried = asyncio.get_running_loop().time()
         full = self.full
         del self._flying[placed.end]
         self._bytes -= placed.size
@@ -215,6 +225,7 @@ class Sender:
             found = await self._backlog.next()
         except OSError as exc:
             self.last_error = f"the spool cannot be read: {exc}"
+            self.tried = asyncio.get_running_loop().time()
             await asyncio.sleep(self._patience[-1])
             return
         if found is None:

@@ -61,8 +61,8 @@ class Spool:
         self._sender = Sender(broker, Backlog(log, scribe, self._lose), self._confirmed, self._look, patience=patience)
         self._writer = Writer(log, scribe, host, self._numbers, self._stored, self._look)
         self._outdated = Outdated(log, scribe, oldest)
-        log.book.epoch = max(log.book.epoch + 1, int(clock.now() * 1000))
-        self._waiting_since: float | None = None  # for a confirm, by the event loop's clock
+        log.book.begin(max(log.book.epoch + 1, int(clock.now() * 1000)))
+        self._resting_since: float | None = None  # by the event loop's clock
         self._eased = asyncio.Event()
         self._failed = asyncio.Event()
         self.tight = False
@@ -124,11 +124,15 @@ class Spool:
 
     def positions(self, use: str) -> Mapping[str, Any]:
         """Return where the source of an emitter's use is, as far as it is on disk: it changes as that advances."""
-        return MappingProxyType(self._log.book.positions.setdefault(use, {}))
+        return MappingProxyType(self._log.book.ask(use, self._clock.now()))
 
     def batches(self, emitter: str) -> int:
         """Return how many batches of an emitter were stored in this epoch."""
         return self._numbers.batches(emitter)
+
+    def dropped(self, emitter: str) -> Mapping[str, int]:
+        """Return how many records of an emitter went no further since this process began, by reason."""
+        return dict(self._numbers.lost_by.get(emitter, {}))
 
     async def run(self) -> None:
         """Send until cancelled. Raises what is wrong with us rather than with the disk or the broker."""
@@ -145,8 +149,8 @@ class Spool:
             async with asyncio.timeout(_DRAIN_WITHIN):
                 if not self._writer.refused:
                     await self.synced()
-                    now = self._clock.now()
-                    self._writer.put([Parcel(stream, (), time=now) for stream in self._numbers.untold()], {})
+                    now, untold = self._clock.now(), self._numbers.untold(self._log.book.forgone)
+                    self._writer.put([Parcel(stream, (), time=now) for stream in untold], {})
                     await self.synced()
                 await self._sender.landed()
 
@@ -167,23 +171,25 @@ class Spool:
         }
 
     def stuck(self) -> str:
-        """Say that nothing was confirmed for a minute though the broker is there; empty where all is well."""
+        """Say what has hung here for a minute; empty where all is well, or where the broker is what is waited for.
+
+        A broker that confirms nothing, or wants nothing, would do so after a new start as well.
+        """
         now = asyncio.get_running_loop().time()
-        if self._waiting_since is None or not self._broker.connected or getattr(self._broker, "blocked", False):
-            self._waiting_since = now if self._log.book.unsent else None
-            return ""
-        silent = now - self._waiting_since
-        return f"nothing was confirmed for {silent:.0f} s" if silent >= STUCK_AFTER else ""
+        if self._writer.since is not None and now - self._writer.since >= STUCK_AFTER:
+            return f"a write has not come back for {now - self._writer.since:.0f} s"
+        waits = self._sender.flying or not self._broker.connected or getattr(self._broker, "blocked", False)
+        since = self._resting_since
+        if since is None or waits or not self._log.book.unsent or self._sender.tried > since:
+            self._resting_since = since = now
+        return f"nothing was sent for {now - since:.0f} s" if now - since >= STUCK_AFTER else ""
 
     def _stored(self, placed: Placed, publication: Publication) -> None:
-        if self._waiting_since is None:
-            self._waiting_since = asyncio.get_running_loop().time()
         self._sender.post(placed, publication)
 
     def _confirmed(self, placed: Placed) -> None:
         self._writer.recycle(self._log.confirm(placed))
         self._writer.note()
-        self._waiting_since = asyncio.get_running_loop().time() if self._log.book.unsent else None
         if self.tight:
             self._look()
 
@@ -206,6 +212,8 @@ class Spool:
                 self._writer.recycle(self._log.give_up(start, segment.end, segment.batches))
                 self._look()
             await asyncio.sleep(_LOOK_FOR_OLD)
+            if unasked := self._log.book.attend(self._clock.now()):
+                log.warning("forgetting positions that nobody asks for any more", extra={"uses": unasked})
 
     def _look(self) -> None:
         """See how things are, and wake those who wait for something of the spool."""

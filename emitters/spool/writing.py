@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from emitters.spool.book import Placed, Positions, Segment
+from emitters.spool.forgone import Stretch
+from emitters.spool.frames import Numbered
 from emitters.spool.numbering import Draft, Numbers
 from emitters.spool.parcels import Parcel, merged
 from emitters.spool.scribe import Scribe
 from emitters.spool.segments import Group, Log
 from exhaust.broker.interface import Publication
-from exhaust.errors import MessageError, StoreError
+from exhaust.errors import MessageError
 from exhaust.ids import new_id
 from exhaust.messages import Batch
 from exhaust.wire import pack
@@ -31,6 +33,7 @@ class _Written(NamedTuple):
     parcel: Parcel
     placed: Placed
     publication: Publication
+    forgone: Sequence[Stretch]
 
 
 class Writer:
@@ -57,7 +60,7 @@ class Writer:
         self._changed = changed
         self._pending: deque[Parcel] = deque()
         self._owed: Positions = {}
-        self._writing = False
+        self.since: float | None = None  # when what is being written was begun, by the event loop's clock
         self._preparing = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.size = 0  # bytes of records that are not on disk yet
@@ -67,7 +70,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Whether there is anything that is not on disk yet."""
-        return self._writing or bool(self._pending)
+        return self.since is not None or bool(self._pending)
 
     def put(self, parcels: Sequence[Parcel], moved: Positions) -> None:
         """Take parcels; `moved` is where their sources are after all of them."""
@@ -90,7 +93,7 @@ class Writer:
         """Note what was confirmed, finish what was begun, and write nothing after that."""
         for timer in self._timers.values():
             timer.cancel()
-        if not self._writing:
+        if self.since is None:
             self._note()
         self._scribe.close()
 
@@ -112,11 +115,11 @@ class Writer:
             self._timers[what] = asyncio.get_running_loop().call_later(seconds, due)
 
     def _write(self) -> None:
-        if self._pending and not self._writing and not self.refused:
+        if self._pending and self.since is None and not self.refused:
             self._submit()
 
     def _note(self) -> None:
-        if self._log.owes and not self._writing and not self.refused:
+        if self._log.owes and self.since is None and not self.refused:
             self._submit()
 
     def _submit(self) -> None:
@@ -124,14 +127,18 @@ class Writer:
             return
         try:
             group, draft, written = self._form()
-        except StoreError as exc:
-            self.fault = exc
-            self._changed()
+        except Exception as exc:  # noqa: BLE001  handed on: nobody sees what a callback raises
+            self._fail(exc)
             return
-        self._writing = True
+        self.since = asyncio.get_running_loop().time()
         sync = group.opens or bool(written)  # what was confirmed may get lost: it would only be sent once more
         work = partial(self._log.write, group, sync=sync)
         self._scribe.do(work, partial(self._done, group, draft, written, sync))
+
+    def _fail(self, error: BaseException) -> None:
+        """Write nothing any more, and say why."""
+        self.fault = self.fault or error
+        self._changed()
 
     def _form(self) -> tuple[Group, Draft, list[_Written]]:
         """Make batches of what is pending, as many as a segment has room for."""
@@ -140,10 +147,11 @@ class Writer:
         while self._pending:
             parcel = self._pending[0]
             number, told = draft.next(parcel.stream)
-            publication = self._packed(parcel, number, told)
-            placed = None if publication is None else self._place(group, parcel, publication)
+            forgone = [] if parcel.stream in draft.told else self._log.book.forgone.of(parcel.stream)
+            publication = self._packed(parcel, number, told, forgone)
+            placed = None if publication is None else self._place(group, parcel, number, publication)
             if publication is not None and placed is not None:
-                written.append(_Written(self._pending.popleft(), placed, publication))
+                written.append(_Written(self._pending.popleft(), placed, publication, forgone))
                 draft.use(parcel.stream, number, told)
             elif publication is None or (group.opens and not written):
                 self._drop(self._pending.popleft(), "too_big" if publication else "unusable")
@@ -153,11 +161,12 @@ class Writer:
                 group = self._log.rolled(group)
         return group, draft, written
 
-    def _place(self, group: Group, parcel: Parcel, publication: Publication) -> Placed | None:
-        after = self._log.book.reached
-        return group.batch(after, publication.body, parcel.time, len(parcel.records), parcel.moved)
+    def _place(self, group: Group, parcel: Parcel, seq: int, publication: Publication) -> Placed | None:
+        book, body = self._log.book, publication.body
+        number = Numbered(*parcel.stream, book.epoch, seq)
+        return group.batch(book.reached, body, parcel.time, len(parcel.records), parcel.moved, number)
 
-    def _packed(self, parcel: Parcel, number: int, told: dict[str, int]) -> Publication | None:
+    def _packed(self, parcel: Parcel, number: int, told: dict[str, int], forgone: list[Stretch]) -> Publication | None:
         batch = Batch(
             id=new_id(parcel.time),
             time=parcel.time,
@@ -167,6 +176,7 @@ class Writer:
             epoch=self._log.book.epoch,
             seq=number,
             dropped=told,
+            forgone=forgone,
             records=cast("list[dict[str, Any]]", parcel.records),  # encoded already, as the codec passes them on
         )
         try:
@@ -187,13 +197,16 @@ class Writer:
     def _done(
         self, group: Group, draft: Draft, written: list[_Written], sync: bool, _: Any, error: BaseException | None
     ) -> None:
-        self._writing = False
-        if error is None:
-            self._accept(group, draft, written, sync=sync)
-        elif isinstance(error, OSError):
-            self._refuse(group, written, error)
-        else:
-            self.fault = error
+        self.since = None
+        try:
+            if error is None:
+                self._accept(group, draft, written, sync=sync)
+            elif isinstance(error, OSError):
+                self._refuse(group, written, error)
+            else:
+                self._fail(error)
+        except Exception as exc:  # noqa: BLE001  handed on: nobody sees what a callback raises
+            self._fail(exc)
         self._write()
         self._changed()
 
@@ -205,6 +218,7 @@ class Writer:
             log.warning("the spool can be written again")
         for one in written:
             self.size -= one.parcel.size
+            self._log.book.forgone.remove(one.parcel.stream, one.forgone)
             self._stored(one.placed, one.publication)
         self._prepare()
 

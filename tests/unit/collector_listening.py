@@ -16,6 +16,7 @@ from exhaust.worker import Effect, Keep
 
 START = 1_700_000_000.0
 OWN = "control"
+INVENTORY = frozenset((OWN, "web-01", "web-02"))
 BEAT = 10.0
 EPOCH = int(START * 1000) + 500
 
@@ -53,7 +54,7 @@ class Listening:
 
     def start(self) -> None:
         """Start the collector, anew from what was kept if it ran before."""
-        self.model = ReadModel(host=OWN)
+        self.model = ReadModel(host=OWN, inventory=INVENTORY)
         self.model.recall(self.rows)
         self._do(self.model.resume(self.here))
 

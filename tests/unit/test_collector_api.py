@@ -145,9 +145,9 @@ async def test_status_shows_the_whole_at_a_glance(system: System) -> None:
     assert status["open_facts"] == 1
     assert [run["id"] for run in status["running_executions"]] == ["x1"]
     assert status["ledger"] == [
-        {"host": "web-01", "emitter": "service", "received": 1, "duplicates": 1, "dead": 0, "in_flight": 1,
-         "missing": 0, "records": 1, "dropped": 3, "reasons": {"spool_full": 1, "too_big": 2}, "last": T,
-         "last_heard": T + 1, "open": []},
+        {"host": "web-01", "emitter": "service", "received": 1, "duplicates": 1, "dead": 0, "given_up": 0,
+         "in_flight": 1, "missing": 0, "records": 1, "dropped": 3, "reasons": {"spool_full": 1, "too_big": 2},
+         "last": T, "last_heard": T + 1, "open": []},
     ]  # fmt: skip
     assert status["dead_letters"] == 0
     collector = status["components"]["collector"]

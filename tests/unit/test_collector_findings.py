@@ -254,3 +254,71 @@ def test_a_fact_is_asserted_every_half_minute_and_after_a_crash_with_the_same_id
     facts = lived()
     assert len(facts) == 6
     assert lived(60, 61, 100, 131) == facts
+
+
+STRANGER = ("host.silent", "stranger")
+
+
+def met(listening: Listening, seconds: int, *hosts: str) -> None:
+    """Hear of these hosts for so long, and then no more."""
+    for host in hosts:
+        listening.beat(host, "service")
+    listening.advance(seconds)
+    for host in hosts:
+        listening.stop(host)
+
+
+def test_a_host_that_nobody_listed_is_missed_once_it_was_heard_of_for_ten_minutes(listening: Listening) -> None:
+    met(listening, 590, "stranger")
+    listening.advance(700)
+    assert listening.facts == []
+    met(listening, 620, "stranger")
+    listening.start()
+    listening.advance(60)
+    assert listening.opened == {STRANGER}
+    listening.start()
+    listening.advance(60)
+    assert listening.opened == {STRANGER}
+    met(listening, 10, "stranger")
+    assert listening.told("host.silent")[-1] == ("closed", "cleared")
+
+
+def test_a_restart_makes_nobody_known_for_longer(listening: Listening) -> None:
+    listening.advance(700)
+    met(listening, 300, "stranger")
+    listening.advance(600)
+    listening.start()
+    listening.advance(60)
+    assert listening.facts == []
+
+
+def test_a_host_that_nobody_listed_is_forgotten_after_an_hour_of_silence(listening: Listening) -> None:
+    met(listening, 620, "stranger")
+    listening.stop("web-01")
+    listening.advance(100)
+    assert listening.opened == {STRANGER, DEAD}
+    listening.advance(3600 + 600)
+    assert listening.opened == {DEAD}
+    assert [one.reason for one in listening.facts if one.host == "stranger"][-1] == "withdrawn"
+    assert not [key for key in listening.kept if "stranger" in key and key.startswith(("account/", "finding/"))]
+
+
+def test_one_that_was_never_missed_is_forgotten_as_well(listening: Listening) -> None:
+    met(listening, 10, "stranger")
+    listening.advance(3600 + 700)
+    assert listening.facts == []
+    assert not [key for key in listening.kept if "stranger" in key]
+
+
+def test_of_hosts_that_nobody_listed_only_so_many_are_missed_and_of_the_others_all(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("collector.silence.MOST_STRANGERS", 3)
+    met(listening, 620, *(f"stranger-{n}" for n in range(8)))
+    listening.stop("web-01")
+    listening.advance(100)
+    assert len(listening.opened) == 4
+    assert DEAD in listening.opened
+    assert [record.message for record in caplog.records] == [
+        "too many hosts of no inventory are silent, telling of no more"
+    ]

@@ -70,19 +70,57 @@ def test_a_gap_of_an_epoch_that_is_forgotten_is_withdrawn_and_stays_counted(list
     assert listening.row()["missing"] == 1
 
 
-def test_a_dead_letter_accounts_for_its_number(listening: Listening) -> None:
+def test_what_its_emitter_gave_up_withdraws_a_gap(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(4, EARLIER))
+    listening.advance(70)
+    listening.tell(arrival(5, EARLIER, forgone=((EARLIER, 1, 2),)))
+    assert (listening.row()["given_up"], listening.row()["missing"]) == (2, 1)
+    assert listening.opened == {GAP}
+    listening.model.recall(listening.rows)
+    listening.tell(arrival(3, EARLIER))
+    assert listening.told("telemetry.gap")[-1] == ("closed", "withdrawn"), "some of it was never seen"
+    listening.advance(70)
+    assert listening.opened == set()
+
+
+def test_a_gap_that_was_given_up_before_it_was_missed_is_none(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER, forgone=((EARLIER, 1, 3),)), arrival(4, EARLIER))
+    listening.advance(70)
+    assert listening.facts == []
+    assert listening.row()["given_up"] == 3
+
+
+def test_a_number_that_was_given_up_and_has_come_spoils_no_gap(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(2, EARLIER))
+    listening.advance(70)
+    listening.tell(arrival(3, EARLIER, forgone=((EARLIER, 0, 0),)), arrival(1, EARLIER))
+    assert listening.told("telemetry.gap")[-1] == ("closed", "cleared")
+
+
+def test_a_dead_letter_that_anybody_may_have_written_closes_no_gap(listening: Listening) -> None:
     listening.tell(arrival(0, EARLIER), arrival(2, EARLIER))
     listening.advance(70)
     listening.dead(arrival(1, EARLIER))
-    listening.advance(1)
+    assert listening.opened == {GAP}
+    assert (listening.row()["dead"], listening.row()["missing"]) == (0, 1)
+    listening.tell(arrival(1, EARLIER))
     assert listening.told("telemetry.gap")[-1] == ("closed", "cleared")
+    assert (listening.row()["dead"], listening.row()["missing"]) == (1, 0)
+
+
+def test_a_dead_letter_of_the_broker_s_accounts_for_its_number(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(2, EARLIER))
+    listening.advance(70)
+    listening.dead(arrival(1, EARLIER), "delivery_limit")
+    listening.advance(1)
+    assert listening.told("telemetry.gap")[-1] == ("closed", "withdrawn")
     (row,) = (row for _, row in listening.rows("letter/"))
     counts = (listening.row()["dead"], listening.row()["missing"], listening.row()["in_flight"])
     listening.send_again(msgspec.json.decode(row, type=Letter))
     listening.advance(5)
     assert counts == (1, 0, 0)
     assert listening.opened == {GAP}, "it never came otherwise"
-    listening.dead(arrival(1, EARLIER))
+    listening.dead(arrival(1, EARLIER), "delivery_limit")
     assert (listening.row()["dead"], listening.row()["missing"], listening.row()["in_flight"]) == (1, 0, 0)
 
 

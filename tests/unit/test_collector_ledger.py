@@ -31,6 +31,7 @@ class Book:
     def tell(self, *arrivals: Arrival) -> None:
         for one in arrivals:
             self.do(self.ledger.add(one, 0.0, one.time + 0.25))
+            self.do(self.ledger.forgo(one))
 
     def do(self, keeps: Any) -> None:
         for keep in list(keeps):
@@ -146,8 +147,8 @@ def test_more_gaps_than_are_remembered_stay_missing_and_what_fills_them_is_told_
 
 def test_a_dead_letter_is_delivered_no_more_and_once_it_was_sent_again_it_is() -> None:
     book = Book(arrival(0), arrival(1))
-    book.do(book.ledger.bury(arrival(1)))
-    book.do(book.ledger.bury(arrival(1)))
+    for _ in range(2):
+        book.do(book.ledger.bury(arrival(1), certain=False))
     assert book.counts() == [1, 0, 0, 10, 1, 0]
     book.do(book.ledger.redeem(arrival(1)))
     book.do(book.ledger.redeem(arrival(1)))
@@ -157,7 +158,7 @@ def test_a_dead_letter_is_delivered_no_more_and_once_it_was_sent_again_it_is() -
 def test_a_dead_letter_that_never_came_otherwise_is_not_missing_and_may_still_come() -> None:
     book = Book(arrival(0), arrival(9))
     for seq in (3, 4, 5, 12):
-        book.do(book.ledger.bury(arrival(seq, dropped={"full": 2})))
+        book.do(book.ledger.bury(arrival(seq, dropped={"full": 2}), certain=True))
     assert book.counts() == [2, 5, 0, 20, 4, 8]
     book.tell(arrival(4, dropped={"full": 2}), arrival(12), arrival(12))
     assert book.again().counts() == [2, 7, 1, 20, 4, 8]
@@ -168,14 +169,44 @@ def test_a_dead_letter_that_never_came_otherwise_is_not_missing_and_may_still_co
 def test_dead_letters_open_no_gap_and_no_epoch_for_anybody_may_write_them() -> None:
     book = Book(arrival(0))
     for letter in (arrival(10**9), arrival(0, epoch=arrival(0).epoch + 1), arrival(0, host="web-02")):
-        book.do(book.ledger.bury(letter))
+        book.do(book.ledger.bury(letter, certain=True))
     assert book.counts() == [1, 0, 0, 10, 1, 0]
+
+
+def test_a_dead_letter_that_anybody_may_have_written_accounts_for_nothing_that_did_not_come() -> None:
+    book = Book(arrival(0), arrival(2))
+    book.do(book.ledger.bury(arrival(1, dropped={"full": 2}), certain=False))
+    assert book.counts() == [2, 1, 0, 20, 0, 0]
+
+
+def test_what_the_emitter_gave_up_is_missing_no_more_unless_it_came() -> None:
+    book = Book(arrival(0), arrival(3), arrival(9))
+    book.tell(arrival(10, forgone=((EPOCH, 1, 4), (EPOCH, 8, 30), (EPOCH - 1, 0, 3))))
+    assert (book.counts()[:2], book.row()["given_up"]) == ([4, 3], 4)
+    book.tell(arrival(2), arrival(8), arrival(6), arrival(20))
+    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([8, 2], 11)
+    book.do(book.ledger.bury(arrival(1), certain=True))
+    assert (book.counts()[:2], book.row()["given_up"], book.row()["dead"]) == ([8, 2], 10, 1)
+
+
+def test_what_was_given_up_of_an_epoch_is_known_when_the_first_of_it_comes_late() -> None:
+    book = Book(arrival(0, 7, forgone=((5, 1, 2),))).again()
+    book.tell(arrival(4, 5))
+    assert (book.counts()[:2], book.row()["given_up"]) == ([2, 2], 2)
+
+
+def test_what_was_given_up_of_forgotten_epochs_and_gaps_stays_counted() -> None:
+    book = Book(*(arrival(n, epoch, forgone=((epoch, 1, 1),)) for epoch in range(1, 13) for n in (0, 3)))
+    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([24, 12], 12)
+    book = Book(arrival(0, forgone=((EPOCH, 1, 1),)), *(arrival(n) for n in range(4, 2 * MOST_GAPS + 200, 2)))
+    assert book.again().row()["given_up"] == 1
+    assert sum(book.counts()[:2]) + 1 == 2 * MOST_GAPS + 199
 
 
 def test_more_stretches_of_dead_letters_than_are_remembered_stay_what_they_were() -> None:
     book = Book(*(arrival(seq) for seq in range(2 * MOST_STRETCHES + 20)))
     for seq in range(0, 2 * MOST_STRETCHES + 20, 2):
-        book.do(book.ledger.bury(arrival(seq)))
+        book.do(book.ledger.bury(arrival(seq), certain=True))
     assert book.counts()[0] + book.counts()[4] == 2 * MOST_STRETCHES + 20
     assert book.counts()[4] == MOST_STRETCHES
 
@@ -227,6 +258,10 @@ def test_a_batch_is_counted_by_its_headers_and_only_where_records_were_dropped_i
     assert read_arrival(replace(_delivery(dropped=0), body=b"not looked at")) == Arrival(*told)
 
 
+def test_what_was_given_up_is_read_from_the_headers() -> None:
+    assert read_arrival(_delivery(forgone="1:2-3,0:4-4,1:9-8")).forgone == ((1, 2, 3), (0, 4, 4))
+
+
 def test_an_id_that_is_none_leads_nowhere() -> None:
     assert [read_arrival(replace(_delivery(), id=name)).id for name in ("", "a/b", "x" * 129, "b1")] == [
         "",
@@ -246,7 +281,7 @@ def test_by_which_road_a_batch_came_is_told() -> None:
     "headers",
     [
         {"host": "other"}, {"seq": -1}, {"seq": "4"}, {"epoch": None}, {"count": 1.5}, {"emitter": ""}, {"seq": 2**41},
-        {"dropped": None},
+        {"dropped": None}, {"forgone": "1:2"}, {"forgone": 3}, {"forgone": ",".join(["1:2-3"] * 300)},
     ],
 )  # fmt: skip
 def test_headers_that_are_not_the_batchs_are_refused(headers: dict[str, Any]) -> None:

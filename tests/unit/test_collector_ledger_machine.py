@@ -1,6 +1,8 @@
 """The ledger against a model that remembers every number: whatever comes, in whatever order, and crashes among it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,9 @@ RECORDS = 10
 sources = st.sampled_from(SOURCES)
 epochs = st.sampled_from((0, 0, 1, 1)).map(EPOCH.__add__) | st.integers(EPOCH, EPOCH + 11)
 numbers = st.integers(0, 12)
+stretches = st.lists(st.tuples(epochs, numbers, st.integers(0, 3)), max_size=2).map(
+    lambda drawn: tuple((epoch, first, first + more) for epoch, first, more in drawn)
+)
 FORGED = 1 << 53
 NEVER = -1.0
 
@@ -33,7 +38,8 @@ def dropped(epoch: int, number: int) -> int:
 class Life:
     """One epoch: the numbers that came, those that are dead, and when each from `start` was first missed.
 
-    `heard` is when it was heard of last, `live` when it last came live.
+    `heard` is when it was heard of last, `live` when it last came live. What is among `forgone` came, is dead, or was
+    given up.
     """
 
     epoch: int
@@ -43,6 +49,7 @@ class Life:
     came: set[int] = field(default_factory=set)
     dead: set[int] = field(default_factory=set)
     missed: dict[int, float] = field(default_factory=dict)
+    forgone: set[int] = field(default_factory=set)
 
     def come(self, number: int, now: float) -> None:
         self.came.add(number)
@@ -51,6 +58,10 @@ class Life:
 
     @property
     def gaps(self) -> set[int]:
+        return self.absent - self.forgone
+
+    @property
+    def absent(self) -> set[int]:
         return set(range(self.start, max(self.came, default=0))) - self.came - self.dead
 
     @property
@@ -69,19 +80,37 @@ class Source:
     forgotten: int = -1
     gap: bool = False
     silent: bool = False
+    awaited: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def present(self) -> tuple[float, int]:
         return max((life.live, life.epoch) for life in self.lives.values())
 
-    def take(self, one: Arrival, dead: set[int], now: float, received: float) -> None:
+    def take(self, one: Arrival, letters: Mapping[int, bool], now: float, received: float) -> None:
         start = one.seq if one.epoch <= self.forgotten else 0
-        life = self.lives.setdefault(one.epoch, Life(one.epoch, start, dead=dead))
+        if one.epoch not in self.lives:
+            dead = {number for number, by_broker in letters.items() if by_broker}
+            self.lives[one.epoch] = Life(one.epoch, start, dead=dead)
+            self._forgo([stretch for stretch in self.awaited if stretch[0] == one.epoch])
+        life = self.lives[one.epoch]
         life.heard, life.live = now, now if one.live else life.live
         if one.seq in life.came:
             self.twice += 1
-            return
-        life.come(one.seq, now)
+        else:
+            life.come(one.seq, now)
+            life.dead |= {one.seq} & letters.keys()
+            self._make_room(one, received)
+        self._forgo(one.forgone)
+
+    def _forgo(self, stretches: Sequence[tuple[int, int, int]]) -> None:
+        for stretch in stretches:
+            epoch, first, last = stretch
+            if epoch in self.lives:
+                self.lives[epoch].forgone |= set(range(first, last + 1))
+            else:
+                self.awaited = [*self.awaited, stretch][-32:]
+
+    def _make_room(self, one: Arrival, received: float) -> None:
         if len(self.lives) > MOST_EPOCHS:
             kept = (one.epoch, self.present[1])
             _, oldest = min((life.heard, epoch) for epoch, life in self.lives.items() if epoch not in kept)
@@ -114,20 +143,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.listening.settle()
         self.sources: dict[Name, Source] = {}
         self.hosts: dict[str, Host] = {}
-        self.letters: set[tuple[Name, int, int]] = set()
+        self.letters: dict[tuple[Name, int, int], bool] = {}  # and whether they are the broker's doing
         self.clock = self.since = 0.0
 
     # What happens
 
-    @rule(name=sources, epoch=epochs, number=numbers, backlog=st.booleans())
-    def arrive(self, name: Name, epoch: int, number: int, backlog: bool) -> None:
-        batch = self._batch(name, epoch, number, live=not backlog, backlog=backlog)
+    @rule(name=sources, epoch=epochs, number=numbers, backlog=st.booleans(), forgone=stretches)
+    def arrive(
+        self, name: Name, epoch: int, number: int, backlog: bool, forgone: tuple[tuple[int, int, int], ...] = ()
+    ) -> None:
+        batch = self._batch(name, epoch, number, live=not backlog, backlog=backlog, forgone=forgone)
         self.listening.tell(batch)
         host = self.hosts.setdefault(name[0], Host(self.clock, self.clock))
         source = self.sources.setdefault(name, Source(self.clock))
         self._hear(name, host, source, backlog=backlog)
-        dead = {n for one, e, n in self.letters if (one, e) == (name, epoch)}
-        source.take(batch, dead, self.clock, self.listening.here)
+        letters = {n: by_broker for (one, e, n), by_broker in self.letters.items() if (one, e) == (name, epoch)}
+        source.take(batch, letters, self.clock, self.listening.here)
         source.settle(self.clock)
         before, host.present = host.present, max(source.present for source in self._of(name[0]))
         if host.present[1] != before[1]:
@@ -146,13 +177,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for forged in range(count):
             self.arrive(name, FORGED - forged, number, backlog)
 
-    @rule(name=sources, epoch=epochs, number=numbers)
-    def refuse(self, name: Name, epoch: int, number: int) -> None:
-        self.listening.dead(self._batch(name, epoch, number))
-        self.letters.add((name, epoch, number))
+    @rule(name=sources, epoch=epochs, number=numbers, by_broker=st.booleans())
+    def refuse(self, name: Name, epoch: int, number: int, by_broker: bool) -> None:
+        self.listening.dead(self._batch(name, epoch, number), "delivery_limit" if by_broker else "unusable")
+        self.letters[name, epoch, number] = by_broker
         source = self.sources.get(name)
         if source is not None:
-            if epoch in source.lives:
+            if epoch in source.lives and (by_broker or number in source.lives[epoch].came):
                 source.lives[epoch].dead.add(number)
             source.settle(self.clock)
 
@@ -160,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
         name, epoch, number = chosen = data.draw(st.sampled_from(sorted(self.letters)))
-        self.letters.remove(chosen)
+        del self.letters[chosen]
         kept = (msgspec.json.decode(row, type=Letter) for _, row in self.listening.rows("letter/"))
         self.listening.send_again(next(one for one in kept if one.message == self._batch(name, epoch, number).id))
         if name in self.sources and epoch in self.sources[name].lives:
@@ -197,7 +228,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for source in self.sources.values():
             source.heard = self.clock
 
-    def _batch(self, name: Name, epoch: int, number: int, **more: bool) -> Arrival:
+    def _batch(self, name: Name, epoch: int, number: int, **more: Any) -> Arrival:
         given = {"reason": lost} if (lost := dropped(epoch, number)) else {}
         host, emitter = name
         about = {"host": host, "count": RECORDS, "time": self.listening.now, "dropped": given}
@@ -246,6 +277,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 "received": delivered,
                 "duplicates": source.twice,
                 "dead": sum(len(life.dead) for life in lives),
+                "given_up": (given_up := sum(len(life.absent) - len(life.gaps) for life in lives)),
                 "in_flight": sum(in_flight),
                 "missing": len(in_flight) - sum(in_flight) + sum(len(life.gaps) for life in source.over),
                 "records": RECORDS * delivered,
@@ -253,7 +285,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 "reasons": {"reason": lost} if (lost := sum(life.dropped for life in lives)) else {},
             }
             of_all = sum(len(set(range(life.start, max(life.came) + 1)) | life.came | life.dead) for life in lives)
-            assert row["received"] + row["dead"] + row["in_flight"] + row["missing"] == of_all
+            assert row["received"] + row["dead"] + given_up + row["in_flight"] + row["missing"] == of_all
 
     @invariant()
     def what_is_found_is_told(self) -> None:

@@ -1,6 +1,5 @@
-"""Opening the spool: one at a time, whatever is in it, with what an earlier version left, and quickly however much."""
+"""Opening the spool: one at a time, whatever is in it, and quickly however much."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -11,13 +10,7 @@ import pytest
 
 from emitters.spool.opening import opened_log
 from emitters.spool.segments import Log
-from emitters.spool.spool import Spool
-from exhaust.clock import VirtualClock
 from exhaust.errors import LockedError, StoreError
-from exhaust.messages import Batch
-from exhaust.store import Store
-from exhaust.wire import pack
-from tests.unit.test_emitter_spool import Gate, eventually
 
 MOST = 16 << 20
 LARGE = 256 << 20
@@ -48,47 +41,6 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/spool cannot be opened: .*Not a directory"):
         opened_log(tmp_path / "file" / "spool").__enter__()
-
-
-def former(path: Path, count: int) -> list[str]:
-    """Leave what an earlier version would."""
-    batches = [
-        Batch(
-            id=f"id-{n}", time=1.7e9, host="h", emitter="e", stream="s", epoch=3, seq=n, records=[{"time": 1.0, "n": n}]
-        )
-        for n in range(count)
-    ]
-    with Store(path) as store:
-        for batch in batches:
-            store.commit(send=[pack(batch)])
-    return [batch.id for batch in batches]
-
-
-async def test_what_an_earlier_version_has_not_sent_is_taken_over_once(tmp_path: Path) -> None:
-    ids = former(tmp_path / "emitters.db", 150)
-    for _ in range(2):
-        with opened_log(tmp_path / "spool", most=MOST, former=tmp_path / "emitters.db") as log:
-            assert log.book.batches == 150
-    assert not list(tmp_path.glob("emitters*"))  # noqa: ASYNC240  nobody else waits here
-    broker = Gate()
-    with opened_log(tmp_path / "spool", most=MOST) as log:
-        spool = Spool(log, broker, "h", VirtualClock())
-        sending = asyncio.create_task(spool.run())
-        await eventually(lambda: spool.status()["unsent"] == 0)
-        sending.cancel()
-        await asyncio.wait([sending])
-        spool.close()
-    assert [batch.id for _, batch in broker.taken] == ids
-
-
-def test_a_former_spool_that_is_no_database_is_said_and_left_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "emitters.db").write_text("no database" * 1000)
-    with opened_log(tmp_path / "spool", most=MOST, former=tmp_path / "emitters.db") as log:
-        assert log.book.batches == 0
-    assert "the former spool cannot be taken over" in caplog.text
-    assert (tmp_path / "emitters.db").exists()
 
 
 def fill(log: Log, size: int, text: bytes) -> int:

@@ -11,16 +11,17 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from emitters.spool.book import Placed, Segment
 from emitters.spool.disk import Folder
 from emitters.spool.opening import opened_log
 from emitters.spool.parcels import Parcel
-from emitters.spool.segments import Log
+from emitters.spool.segments import Group, Log
 from emitters.spool.sending import WINDOW
 from emitters.spool.spool import Spool
 from exhaust.broker.embedded import Embedded
 from exhaust.broker.interface import Publication
 from exhaust.clock import VirtualClock
-from exhaust.errors import BrokerError, UnroutableError
+from exhaust.errors import BrokerError, StoreError, UnroutableError
 from exhaust.messages import Batch, Codec
 from exhaust.plugins import Keeps
 from tests.spooling import World
@@ -179,6 +180,7 @@ async def test_positions_that_no_segment_has_room_for_end_the_service(tmp_path: 
     with opened_log(tmp_path / "spool", most=MOST) as log:
         log.book.move({"tail": {"file": "x" * log.size}})
         spool = Spool(log, Gate(), "h", VirtualClock())
+        spool.positions("tail")
         running = asyncio.create_task(spool.run())
         spool.put([parcel()])
         with pytest.raises(ExceptionGroup) as caught:
@@ -322,6 +324,18 @@ async def test_a_stop_says_what_was_dropped(tmp_path: Path) -> None:
     assert [(b.seq, b.dropped) for _, b in broker.taken] == [(0, {}), (1, {"unusable": 2})]
 
 
+async def test_a_stop_says_which_numbers_were_given_up(tmp_path: Path) -> None:
+    broker = Gate()
+    async with spooling(tmp_path, broker) as spool:
+        spool.put([parcel(), parcel(B)])
+        await spool.synced()
+        for stream in (A, ("e", "unused")):
+            spool._log.book.forgone.add(stream, (1, 4, 5))
+        async with asyncio.timeout(WITHIN):
+            await spool.drain()
+    assert [(b.stream, b.seq, b.forgone) for _, b in broker.taken[2:]] == [("a", 1, [(1, 4, 5)])]
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_while_the_disk_refuses_sources_wait_or_lose_and_the_next_batch_says_so(error: int) -> None:
     with world() as it:
@@ -446,26 +460,140 @@ def test_an_epoch_is_higher_than_the_last_and_than_the_clock_s_even_if_all_was_l
         assert it.spool.status()["epoch"] > first
 
 
-def test_it_is_stuck_where_nothing_is_confirmed_for_a_minute_though_the_broker_is_there() -> None:
+def asked(it: World, seconds: float) -> str:
+    """Return what it says when that time has gone by."""
+    told: list[str] = []
+    it.turn(seconds)
+    it._within(lambda: told.append(it.spool.stuck()))
+    return told[0]
+
+
+def test_it_is_not_stuck_for_what_the_broker_does_or_leaves_undone() -> None:
     with world() as it:
-        told: list[str] = []
+        assert asked(it, 100) == ""
+        it.tail((1, 1))
+        it.work(3)
+        assert [asked(it, 50) for _ in range(3)] == ["", "", ""], "it confirms nothing"
+        for _ in range(30):
+            while it.broker.asked:
+                it.broker.answer(0, "unroutable")
+            assert asked(it, 0) == "", "it has no queue for it, and is asked again and again"
+            it.turn(7)
+        it.broker.connected = False
+        assert [asked(it, 50) for _ in range(3)] == ["", "", ""]
+        it.broker.connected = True
+        it.settle()
+        it.turn(1)
+        it.work(3)
+        assert [asked(it, 50) for _ in range(3)] == ["", "", ""]
 
-        def ask(seconds: float) -> str:
-            it.turn(seconds)
-            it._within(lambda: told.append(it.spool.stuck()))
-            return told[-1]
 
-        assert ask(100) == ""
+def test_it_is_stuck_where_a_write_hangs() -> None:
+    with world() as it:
+        it.tail((1, 0))
+        assert asked(it, 59) == ""
+        assert asked(it, 2) == "a write has not come back for 61 s"
+        it.work(3)
+        assert asked(it, 2) == ""
+
+
+def test_it_is_stuck_where_it_has_something_to_send_and_does_not_try() -> None:
+    with world() as it:
         it.tail((1, 0))
         it.work(3)
-        assert ask(59) == ""
+        while it.broker.asked:
+            it.broker.answer(0, "refused")
+        it.turn()
+        it.turn()
+        assert len(it.scribe.work) == 1, "it waits for what it reads back"
+        assert [asked(it, seconds) for seconds in (0, 59)] == ["", ""]
         it.broker.connected = False
-        assert ask(10) == ""
+        assert asked(it, 59) == ""
         it.broker.connected = True
-        assert ask(59) == ""
-        assert ask(2) == "nothing was confirmed for 61 s"
-        it.settle()
-        assert ask(100) == ""
+        assert [asked(it, seconds) for seconds in (59, 1)] == ["", "nothing was sent for 60 s"]
+        it.work(3)
+        assert asked(it, 0) == ""
+
+
+class Failing(Log):
+    """A log that fails where nobody sees it."""
+
+    where = ""
+
+    def accept(self, group: Group, *, synced: bool = True) -> list[Segment]:
+        if self.where == "a write":
+            raise StoreError("ours")
+        return super().accept(group, synced=synced)
+
+    def confirm(self, placed: Placed) -> list[Segment]:
+        if self.where == "a confirm":
+            raise StoreError("ours")
+        return super().confirm(placed)
+
+
+@pytest.mark.parametrize("where", ["a write", "a confirm"])
+async def test_a_fault_of_ours_in_a_callback_ends_it(tmp_path: Path, where: str) -> None:
+    log = Failing(Folder(tmp_path), most=MOST)
+    log.recover()
+    log.where = where
+    spool = Spool(log, Gate(), "h", VirtualClock())
+    spool.put([parcel()])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(WITHIN):
+            await spool.run()
+    spool.close()
+    log.close()
+    assert isinstance(caught.value.exceptions[0], StoreError)
+
+
+async def test_a_start_works_after_positions_grew_too_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = "x" * (MOST // 70)
+    with opened_log(tmp_path / "spool", most=MOST) as log:
+        spool = Spool(log, Gate(), "h", VirtualClock())
+        spool.positions("tail")
+        for number in range(10):
+            spool.put([parcel()], {"tail": {str(number): long}})
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.timeout(WITHIN):
+                await spool.run()
+        spool.close()
+    broker = Gate()
+    async with spooling(tmp_path, broker) as spool:
+        assert spool.positions("tail") == {}
+        spool.put([parcel()])
+        await eventually(lambda: spool.status()["unsent"] == 0)
+    assert "positions are too long together" in caplog.text
+
+
+def test_positions_that_nobody_asks_for_are_forgotten_after_a_week_and_the_others_never() -> None:
+    with world() as it:
+        it.spool.positions("former")
+        it._put([], {"former": {"file": 1}})
+        it.tail((1, 0))
+        it.work(3)
+        for day in range(8):
+            it.settle()
+            it.restart()
+            it.turn()
+            it.clock.advance(86_400)
+            it.turn(61)
+            assert ("former" in it.log.book.positions) == (day < 6)
+            it.tail((1, 0))
+            it.work(9)
+        it.restart()
+        assert it.log.book.positions.keys() == {"tail"}
+
+
+def test_positions_that_nobody_asks_for_go_first_where_there_is_no_room() -> None:
+    with world() as it:
+        it._put([], {"former": {"file": "x" * 5000}, "earlier": {"file": 1}})
+        it.tail((1, 0))
+        it.work(3)
+        it._put([], {"tail": {"more": "y" * 5000}})
+        for _ in range(10):
+            it.tail((1, 1))
+            it.work(4)
+        assert it.log.book.positions.keys() == {"tail", "earlier"}
 
 
 async def test_its_status_tells_how_much_waits_and_for_how_long(tmp_path: Path) -> None:

@@ -62,8 +62,15 @@ def test_what_must_be_signed_is_not_sent_otherwise(name: str) -> None:
 def test_a_batch_tells_the_ledger_all_in_its_headers() -> None:
     assert packed("Batch").headers == {
         "host": "web-1", "emitter": "service", "stream": "state", "epoch": 3, "seq": 17, "count": 1, "dropped": 2,
-        "schema": 1,
+        "forgone": "2:40-41", "schema": 1,
     }  # fmt: skip
+
+
+def test_headers_that_call_other_numbers_forgone_than_the_body_are_misattributed() -> None:
+    sent = packed("Batch")
+    for told in ("", "2:40-42"):
+        with pytest.raises(MessageError, match="misattributed"):
+            unpack(delivered(sent, headers={**sent.headers, "forgone": told}), VERIFIER)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "Batch"])
