@@ -97,6 +97,7 @@ def run_of(question: Question, candidate: Candidate, execution: str) -> Run:
         host=question.fact.host,
         labels={**host.get("labels", {}), **question.fact.labels},
         started=question.now,
+        key=question.key if isinstance(question.key, str) else None,
     )
 
 

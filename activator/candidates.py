@@ -16,7 +16,10 @@ FIRED = "fired"
 
 
 class Candidate(msgspec.Struct):
-    """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last."""
+    """An open episode and a rule that it concerns: how far up the ladder it is, and what was decided last.
+
+    `since` is since when its fact has been open by the activator's clock; None before it was first judged.
+    """
 
     episode: str
     rule: str
@@ -26,6 +29,7 @@ class Candidate(msgspec.Struct):
     last_id: str = ""
     count: int = 0
     again: float | None = None
+    since: float | None = None
 
     def __post_init__(self) -> None:
         # Of 100,000 candidates most are of few rules, and were told the same.

@@ -3,7 +3,8 @@
 import heapq
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,9 +13,12 @@ from activator.answers import Answers, identity, render, run_of
 from activator.candidates import FIRED, Candidate, Candidates
 from activator.facts import Facts
 from activator.guards import Question, Refusal, Run, ask, closes_until
+from activator.others import Hosts
+from activator.questions import Questions, Surroundings
 from activator.rules import NOTICE, Rule, Rules
 from activator.runs import Runs
 from activator.triggers import Triggers
+from exhaust.calendars import Calendar, Times
 from exhaust.depot import no_rows
 from exhaust.halts import Halts
 from exhaust.ids import derived_id
@@ -23,27 +27,36 @@ from exhaust.messages import TERMINAL, ExecutionEvent, Fact, Order, Reason
 from exhaust.worker import Effect, Keep, Rows
 
 _FORGET_RUNS_AFTER = 7 * 86_400.0
-
-Hosts = Callable[[str], Mapping[str, Any]]
+# A candidate that nothing but these hold back waits for its time.
+_TIME_TELLS = frozenset({"for", "during", "mode"})
 
 
 class Activator:
     """The decider. `epoch` is the leader's, sent along so that what comes from an older one can be told."""
 
-    def __init__(self, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any], epoch: int) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Defined[Rule]],
+        hosts: Hosts,
+        lists: Mapping[str, Any],
+        epoch: int,
+        calendars: Mapping[str, Calendar] | None = None,
+    ) -> None:
         self._rules = Rules(rules)
         self._answers = Answers(self._rules.hashes, epoch)
         self._halts = Halts()
+        times = {name: Times(calendar) for name, calendar in (calendars or {}).items()}
+        self._around = Surroundings(hosts, lists, times)
         self._triggers = Triggers(hosts, self._halts, epoch)
-        self._hosts = hosts
-        self._lists = lists
         self._take_up(no_rows)
 
     def _take_up(self, rows: Rows) -> None:
         self._facts = Facts(rows)
         self._candidates = Candidates()
         self._runs = Runs(self._rules.named, rows)
+        self._questions = Questions(self._rules, self._around, self._facts, self._runs, self._halts)
         self._timers: list[tuple[float, str, str]] = []
+        self._now = -math.inf
 
     @property
     def due(self) -> float:
@@ -98,7 +111,8 @@ class Activator:
 
     def _set_back(self, now: float) -> Iterator[Effect]:
         """Where the clock was set back, bring the runs along, and judge anew what waits for a time after their ends."""
-        if self._runs.ahead_of(now):
+        before, self._now = self._now, now
+        if now < before or self._runs.ahead_of(now):
             yield from self._runs.set_back(now)
             yield from self._judge_all(now)
 
@@ -133,11 +147,12 @@ class Activator:
         back = next(iter(event.causes), None) if event.verdict == "relapsed" else run.back
         yield self._runs.end(run, min(event.time, now), event.verdict, back)
         alike = self._same_fault(run) if run.failed else set()
-        for candidate in self._candidates.of_rule(run.rule):
+        rules = {run.rule: None} | (dict.fromkeys(sorted(self._rules.keyed)) if run.key else {})
+        for candidate in chain.from_iterable(map(self._candidates.of_rule, rules)):
             if candidate.told == FIRED and candidate.episode != run.episode and candidate.episode not in alike:
                 continue  # it waits for nothing: its own run is under way
             yield from self._judge(candidate, (event.id,), now)
-            if candidate.rung == run.rung and candidate.episode in alike:
+            if (candidate.rule, candidate.rung) == (run.rule, run.rung) and candidate.episode in alike:
                 yield from self._climb(candidate, (event.id,), now)
 
     def _asked(self, order: Order, now: float) -> Iterator[Effect]:
@@ -182,9 +197,11 @@ class Activator:
         return known or fresh
 
     def _judge_neighbours(self, fact: Fact, now: float) -> Iterator[Effect]:
-        """Judge anew, as a fact of their host comes or goes, the candidates whose rules look at it."""
-        for candidate in self._candidates.of_host(fact.host, self._rules.looking):
-            if candidate.episode != fact.episode:
+        """Judge anew, as a fact comes or goes, the candidates whose rules look at it: of its host, or of any."""
+        near = self._candidates.of_host(fact.host, self._rules.looking)
+        watching = (self._candidates.of_rule(rule) for rule in self._rules.watching(fact.name))
+        for candidate in {one.key: one for one in chain(near, *watching)}.values():
+            if candidate.episode != fact.episode and candidate.told != FIRED:
                 yield from self._judge(candidate, (fact.id,), now)
 
     # Deciding
@@ -199,9 +216,10 @@ class Activator:
         resumed: bool = False,
     ) -> Iterator[Effect]:
         """Answer a candidate; a decision is made only where the answer is another than before."""
-        question = self._question(candidate, now)
+        question = self._questions.of(candidate, now)
         if question is None or self._settled(candidate, question):
             return
+        candidate.since = question.since
         until = closes_until(question)
         if now < until:
             self._remind(candidate, until)
@@ -224,19 +242,6 @@ class Activator:
         if question.rung.run is None:
             return candidate.fired > 0
         return any(run.ended is None and run.episode == candidate.episode for run in question.own_runs)
-
-    def _question(self, candidate: Candidate, now: float) -> Question | None:
-        fact = self._facts.get(candidate.episode)
-        rule = self._rules.named.get(candidate.rule)
-        if fact is None or rule is None or not rule.has(candidate.rung):
-            return None
-        host = None if fact.host is None else self._hosts(fact.host)
-        fault = identity(fact)
-        labels = {**(host or {}).get("labels", {}), **fact.labels}
-        runs = self._runs.concerning(rule.name, fault, fact.host, labels)
-        facts = self._facts.of_host(fact.host) if rule.name in self._rules.reading else {}
-        halt = self._halts.over(fact.host)
-        return Question(rule, candidate.rung, fact, fault, host, runs, now, self._lists, facts, halt)
 
     def _refuse(
         self,
@@ -272,7 +277,7 @@ class Activator:
 
     def _climb(self, candidate: Candidate, causes: tuple[str, ...], now: float) -> Iterator[Effect]:
         """Go to the next rung if the one before has used up its attempts on this verdict."""
-        question = self._question(candidate, now)
+        question = self._questions.of(candidate, now)
         if question is None or self._settled(candidate, question):
             return
         if not any(refusal.reason.guard == "attempts" for refusal in ask(question)):
@@ -313,4 +318,7 @@ class Activator:
 
 
 def _outcome(refusals: Sequence[Refusal]) -> str:
-    return "observed" if [refusal.reason.guard for refusal in refusals] == ["mode"] else "refused"
+    guards = {refusal.reason.guard for refusal in refusals}
+    if guards == {"mode"}:
+        return "observed"
+    return "pending" if guards <= _TIME_TELLS else "refused"

@@ -25,6 +25,7 @@ class Facts:
         self._whole: Depot[Fact] = Depot("fact/", Fact | Prediction, rows)
         self._packed: dict[str, bytes] = {}
         self._hosts: defaultdict[str | None, dict[str, list[_Age]]] = defaultdict(dict)
+        self._named: defaultdict[str, set[str | None]] = defaultdict(set)
         self._seen: tuple[str | None, Mapping[str, Any]] | None = None
         for _, fact in self._whole.all():
             self._take(fact, None)
@@ -63,11 +64,19 @@ class Facts:
             self._seen = host, {name: cause_of(self.get(ages[-1][1])) for name, ages in named}
         return self._seen[1]
 
+    def named(self, name: str, host: str | None, *, anywhere: bool) -> Iterator[Fact]:
+        """Yield the open facts of a name, the newest of each host first: of a host and of none, or of all hosts."""
+        hosts = self._named.get(name, set())
+        for place in hosts if anywhere or host is None else hosts & {host, None}:
+            for _, episode in reversed(self._hosts[place][name]):
+                yield _PACKING.unpack(self._packed[episode], episode=episode)
+
     def _take(self, fact: Fact, known: Fact | None) -> None:
         if known is None or _place(known) != _place(fact):
             if known is not None:
                 self._leave(known)
             bisect.insort(self._hosts[fact.host].setdefault(fact.name, []), (fact.since, fact.episode))
+            self._named[fact.name].add(fact.host)
         self._packed[fact.episode] = _PACKING.pack(fact)
         self._seen = None
 
@@ -77,6 +86,9 @@ class Facts:
         del ages[bisect.bisect_left(ages, (fact.since, fact.episode))]
         if not ages:
             del named[fact.name]
+            self._named[fact.name].discard(fact.host)
+            if not self._named[fact.name]:
+                del self._named[fact.name]
         if not named:
             del self._hosts[fact.host]
         self._seen = None

@@ -3,13 +3,14 @@
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from activator.rules import COOLDOWN, COOLDOWN_AFTER_FAILURE, Rule, Rung
-from exhaust.expressions import Timestamp, Unknown, truth
+from exhaust.calendars import Times
+from exhaust.expressions import Timestamp, Unknown, to_text, truth
 from exhaust.language import cause_of
 from exhaust.messages import Fact, Order, Reason, Verdict
 
@@ -20,7 +21,8 @@ CONCURRENT = 2
 class Run(msgspec.Struct):
     """One execution that a rule started: its slot is held until `verdict` or another end is known.
 
-    `back` is the episode in which the fault came back, where the verdict is `relapsed`.
+    `back` is the episode in which the fault came back, where the verdict is `relapsed`; `key` what its rule shares with
+    others.
     """
 
     execution: str
@@ -34,6 +36,7 @@ class Run(msgspec.Struct):
     ended: float | None = None
     verdict: Verdict | None = None
     back: str | None = None
+    key: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -58,19 +61,27 @@ class Refusal:
 class Question:
     """A candidate and all that its guards may look at.
 
-    `runs` are at least those of the same fault, and those under way that the rule's limit counts.
+    `since` is since when the fact has been open, by the same clock as `now`.
+    `runs` are at least those of the same fault and of the same key, and those under way that the rule's limit counts;
+    `starts` when the rule last ran anything, as often as its limit counts, the oldest first. `given` are the other
+    facts that the rule looks for, by their aliases, and `unless` those found that keep it back, by name.
     """
 
     rule: Rule
     number: int
     fact: Fact
     identity: str
+    since: float
     host: Mapping[str, Any] | None
     runs: Sequence[Run]
     now: float
     lists: Mapping[str, Any]
     facts: Mapping[str, Any]
     halt: Order | None = None
+    given: Mapping[str, Fact | None] = field(default_factory=dict)
+    unless: Mapping[str, str] = field(default_factory=dict)
+    starts: Sequence[float] = ()
+    calendars: Mapping[str, Times] = field(default_factory=dict)
 
     @functools.cached_property
     def rung(self) -> Rung:
@@ -83,8 +94,15 @@ class Question:
         return [run for run in self.runs if (run.rule, run.rung, run.identity) == own]
 
     def variables(self) -> tuple[Any, ...]:
-        """The values of the names that a rule's expressions may use, in the order of `language.RULE`."""
-        return (cause_of(self.fact), self.host, self.facts, Timestamp.from_seconds(self.now), self.lists)
+        """The values of the names that a rule's expressions may use: `language.RULE`, then those under `given`."""
+        now, given = Timestamp.from_seconds(self.now), map(cause_of, self.given.values())
+        return (cause_of(self.fact), self.host, self.facts, now, self.lists, *given)
+
+    @functools.cached_property
+    def key(self) -> str | Unknown | None:
+        """What the rule shares with others that know of it."""
+        key = self.rule.guard.key
+        return None if key is None else to_text(key(*self.variables()))
 
 
 def _host(question: Question) -> Iterator[Refusal]:
@@ -101,6 +119,36 @@ def _when(question: Question) -> Iterator[Refusal]:
     if not holds:
         have = value.reason if isinstance(value, Unknown) else "unknown" if holds is None else holds
         yield Refusal(Reason("when", have, condition.source))
+
+
+def _given(question: Question) -> Iterator[Refusal]:
+    for alias, fact in question.given.items():
+        if fact is None:
+            other = question.rule.given[alias]
+            same = f" with the same {', '.join(other.same)}" if other.same else ""
+            yield Refusal(Reason("given", f"no {alias}", f"an open '{other.open}'{same}"))
+
+
+def _unless(question: Question) -> Iterator[Refusal]:
+    for name, have in question.unless.items():
+        yield Refusal(Reason("unless", have, f"no open '{name}'"))
+
+
+def _for(question: Question) -> Iterator[Refusal]:
+    until = question.since + question.rule.for_
+    if question.now < until:
+        open_for = round(question.now - question.since, 3)
+        yield Refusal(Reason("for", open_for, f"open for {question.rule.for_:g} s"), until)
+
+
+def _during(question: Question) -> Iterator[Refusal]:
+    """All of what it is to be done in must hold, and none of what it must not be done in."""
+    for wanted, names in ((True, question.rule.during), (False, question.rule.unless_during)):
+        for name in [names] if isinstance(names, str) else names:
+            times = question.calendars[name]
+            if times.holds(question.now) != wanted:
+                want = f"{'during' if wanted else 'unless_during'} {name}"
+                yield Refusal(Reason("during", question.now, want), times.changes(question.now))
 
 
 def _halt(question: Question) -> Iterator[Refusal]:
@@ -130,8 +178,15 @@ def _attempts(question: Question) -> Iterator[Refusal]:
 
 
 def _cooldown(question: Question) -> Iterator[Refusal]:
-    ended = [run for run in question.own_runs if run.ended is not None]
-    if question.rung.run is None or not ended:
+    if question.rung.run is None:
+        return
+    key = question.key
+    if isinstance(key, Unknown):
+        yield Refusal(Reason("cooldown", key.reason, "a 'key' that is known"))
+        return
+    alike = question.own_runs if key is None else [run for run in question.runs if run.key == key]
+    ended = [run for run in alike if run.ended is not None]
+    if not ended:
         return
     last = max(ended, key=_end)
     wait = question.rule.guard.cooldown
@@ -148,6 +203,9 @@ def _concurrent(question: Question) -> Iterator[Refusal]:
     running = [run for run in question.runs if run.ended is None and run.rule == question.rule.name]
     if any(run.identity == question.identity for run in running):
         yield Refusal(Reason("concurrent", 1, "no other run for the same fault"))
+    key = question.key
+    if isinstance(key, str) and any(run.ended is None and run.key == key for run in question.runs):
+        yield Refusal(Reason("concurrent", 1, f"no other run with the key '{key}'"))
     limit = question.rule.guard.concurrent
     if isinstance(limit, int):
         yield from _too_many(sum(run.host == question.fact.host for run in running), limit, "on this host")
@@ -161,6 +219,15 @@ def _concurrent(question: Question) -> Iterator[Refusal]:
 def _too_many(count: int, most: int, where: str) -> Iterator[Refusal]:
     if count >= most:
         yield Refusal(Reason("concurrent", count, f"fewer than {most} {where}"))
+
+
+def _limit(question: Question) -> Iterator[Refusal]:
+    limit, starts = question.rule.guard.limit, question.starts
+    if question.rung.run is None or len(starts) < limit.runs:
+        return
+    again = starts[-limit.runs] + limit.window
+    if question.now < again:
+        yield Refusal(Reason("limit", limit.runs, f"fewer than {limit.runs} runs in {limit.window:g} s"), again)
 
 
 def _mode(question: Question) -> Iterator[Refusal]:
@@ -182,11 +249,16 @@ def _label(question: Question, name: str) -> str | None:
 GUARDS: tuple[Callable[[Question], Iterator[Refusal]], ...] = (
     _host,
     _when,
+    _given,
+    _unless,
+    _for,
+    _during,
     _halt,
     _stale,
     _attempts,
     _cooldown,
     _concurrent,
+    _limit,
     _mode,
 )
 

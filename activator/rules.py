@@ -4,12 +4,12 @@ import fnmatch
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from exhaust.language import RULE, Defined, RuleCondition, RuleText, RuleValues, no_values
+from exhaust.language import RULE, Defined, RuleCondition, RuleText, RuleValues, is_alias, no_values
 from exhaust.plugins import Settings
 from exhaust.settings import Duration
 
@@ -21,6 +21,7 @@ NOTICE = -1
 COOLDOWN = 600.0
 COOLDOWN_AFTER_FAILURE = 3600.0
 WINDOW = 3600.0
+LIMIT_RUNS, LIMIT_WINDOW = 10, 600.0
 _MOST_NAMES = 10_000
 _NOTHING = no_values(RULE)
 
@@ -39,15 +40,39 @@ class Notice(Settings, frozen=True, kw_only=True):
     text: RuleText
 
 
-class Guard(Settings, frozen=True, kw_only=True):
-    """What holds a rule back. Left out, `cooldown` is 10 minutes, an hour after a failure, and `concurrent` is 2."""
+class Other(Settings, frozen=True, kw_only=True):
+    """Another fact: open under the name `open`, with the same labels `same` as the cause.
 
-    planned: ClassVar[frozenset[str]] = frozenset({"fleet", "healthy", "correlated", "limit", "key"})
+    A label is the fact's own, else its host's. It is a fact of the cause's host, or of none, unless one of the labels
+    is its host's: then it may be of any host.
+    """
+
+    open: Annotated[str, msgspec.Meta(min_length=1)]
+    same: list[str] = []
+
+
+class Limit(Settings, frozen=True, kw_only=True):
+    """How often the rule may run anything at all."""
+
+    runs: AtLeastOne = LIMIT_RUNS
+    window: Annotated[Duration, msgspec.Meta(gt=0.0)] = LIMIT_WINDOW
+
+
+class Guard(Settings, frozen=True, kw_only=True):
+    """What holds a rule back.
+
+    Left out, `cooldown` is 10 minutes, an hour after a failure, `concurrent` is 2, and `limit` 10 runs in 10 minutes.
+    Rules with the same `key` share their cooldown, and run one after the other.
+    """
+
+    planned: ClassVar[frozenset[str]] = frozenset({"fleet", "healthy", "correlated"})
 
     attempts: AtLeastOne | None = None
     window: Duration = WINDOW
     cooldown: Duration | None = None
     concurrent: AtLeastOne | dict[str, AtLeastOne] | None = None
+    limit: Limit = Limit()
+    key: RuleText | None = None
 
 
 class Rung(Settings, frozen=True, kw_only=True):
@@ -67,11 +92,16 @@ class Rung(Settings, frozen=True, kw_only=True):
 class Rule(Settings, frozen=True, kw_only=True):
     """One entry under `rules`."""
 
-    planned: ClassVar[frozenset[str]] = frozenset({"given", "unless", "for", "during", "unless_during", "quarantine"})
+    planned: ClassVar[frozenset[str]] = frozenset({"quarantine"})
 
     name: str
     on: str | list[str]
     when: RuleCondition | None = None
+    given: dict[str, Other] = {}
+    unless: list[Other] = []
+    for_: Duration = 0.0
+    during: str | list[str] = []
+    unless_during: str | list[str] = []
     run: str | None = None
     with_: RuleValues = _NOTHING
     mode: Mode = "observe"
@@ -82,6 +112,11 @@ class Rule(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.run is None and self.notify is None:
             raise ValueError("a rule needs 'run' or 'notify'")
+        for alias in self.given:
+            if not is_alias(alias):
+                raise ValueError(
+                    f"'given' cannot call a fact {alias!r}: small letters, digits and _, and no other name"
+                )
         _built(self.mode)
 
     @property
@@ -98,6 +133,11 @@ class Rule(Settings, frozen=True, kw_only=True):
         """Whether there is such a step, or notice: what was kept may be of the rule as it was before."""
         return self.notify is not None if number == NOTICE else number <= len(self.escalate)
 
+    @property
+    def others(self) -> tuple[Other, ...]:
+        """The other facts that it looks for."""
+        return (*self.given.values(), *self.unless)
+
     def rung(self, number: int) -> Rung:
         """Return a step of the ladder, or what the rule says beside it."""
         return Rung(notify=self.notify) if number == NOTICE else self.ladder[number]
@@ -110,7 +150,7 @@ class Rules:
     """The rules of an installation: by name, and by the facts that they are on.
 
     `looking` are the names of those whose `when` is to be asked again as other facts of the host come and go,
-    `reading` of those that read such facts anywhere; `window` is the longest that attempts are counted in.
+    `reading` of those that read such facts anywhere, `keyed` of those with a key; `window` is the longest that runs are counted in.
     """
 
     def __init__(self, defined: Iterable[Defined[Rule]]) -> None:
@@ -120,7 +160,13 @@ class Rules:
         self.named = {rule.name: rule for rule in self._rules}
         self.looking = frozenset(rule.name for rule in self._rules if rule.when and "facts" in rule.when.variables)
         self.reading = frozenset(name for name, rule in given.items() if "facts" in str(rule.source))
-        self.window = max((rule.guard.window for rule in self._rules), default=0.0)
+        guards = [rule.guard for rule in self._rules]
+        self.keyed = frozenset(rule.name for rule in self._rules if rule.guard.key is not None)
+        self.window = max((max(guard.window, guard.limit.window) for guard in guards), default=0.0)
+        self._watching: defaultdict[str, set[str]] = defaultdict(set)
+        for rule in self._rules:
+            for other in rule.others:
+                self._watching[other.open].add(rule.name)
         self.on = functools.lru_cache(_MOST_NAMES)(self._on)
         self._exact: defaultdict[str, set[int]] = defaultdict(set)
         self._globs: list[tuple[re.Pattern[str], int]] = []
@@ -130,6 +176,10 @@ class Rules:
                     self._globs.append((re.compile(fnmatch.translate(pattern)), number))
                 else:
                     self._exact[pattern].add(number)
+
+    def watching(self, fact: str) -> Collection[str]:
+        """Return the names of the rules that look for facts of a name beside their cause."""
+        return self._watching.get(fact, frozenset())
 
     def _on(self, fact: str) -> tuple[Rule, ...]:
         """Return the rules that are on facts of a name, in the order of the configuration."""

@@ -1,5 +1,6 @@
 """The runs that were started: found by what a guard asks of them, and forgotten when no guard can look back so far."""
 
+import bisect
 import heapq
 import math
 from collections import defaultdict
@@ -38,9 +39,12 @@ class Runs:
         self._losses: list[tuple[float, str]] = []
         self._over: dict[str, tuple[bytes, ...]] = {}
         self._ends: list[tuple[float, str]] = []
+        self._keys: defaultdict[str, set[str]] = defaultdict(set)
+        self._starts: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
         self._latest = -math.inf
         for _, run in self._kept.all():
             self._take(run)
+            self._count(run)
 
     def __len__(self) -> int:
         """How many are under way."""
@@ -56,6 +60,7 @@ class Runs:
 
     def start(self, run: Run) -> Keep:
         self._take(run)
+        self._count(run)
         return self._kept.put(run.execution, run)
 
     def end(self, run: Run, time: float, verdict: Verdict | None, back: str | None) -> Keep:
@@ -72,6 +77,7 @@ class Runs:
     def set_back(self, now: float) -> Iterator[Keep]:
         """Bring what seems to be later than now back to it."""
         self._latest = now
+        self._starts.clear()
         over = (run for identity in list(self._over) for run in self._past(identity))
         for run in chain(list(self._under_way.values()), over):
             if run.latest > now:
@@ -79,6 +85,7 @@ class Runs:
                 run.ended = None if run.ended is None else now
                 self._take(run)
                 yield self._kept.put(run.execution, run)
+            self._count(run)
 
     def give_up(self, now: float) -> Iterator[Keep]:
         """End those never heard of again: nobody knows how."""
@@ -105,10 +112,27 @@ class Runs:
         """Return those of a rule that are under way."""
         return tuple(self._groups.get((rule,), {}).values())
 
+    def of_key(self, key: str) -> list[Run]:
+        """Return those that rules have started with a key."""
+        past = (run for identity in self._keys.get(key, ()) for run in self._past(identity) if run.key == key)
+        return [*past, *self._groups.get((None, "key", key), {}).values()]
+
+    def starts(self, rule: str) -> list[float]:
+        """Return when a rule last started runs, as many as its limit counts, the oldest first."""
+        return [started for started, _ in self._starts.get(rule, ())]
+
     def concerning(self, rule: str, identity: str, host: str | None, labels: Mapping[str, str]) -> tuple[Run, ...]:
         """Return those that can hold back a run of a rule: of the same fault, and of the groups that it would be in."""
         groups = (self._groups.get(group, {}).values() for group in self._counted(rule, host, labels))
         return tuple({run.execution: run for run in chain(self.of_fault(identity), *groups)}.values())
+
+    def _count(self, run: Run) -> None:
+        """Note when a rule started something; of older ones only as many as its limit asks for."""
+        if (rule := self._rules.get(run.rule)) is not None:
+            starts = self._starts[run.rule]
+            bisect.insort(starts, (run.started, run.execution))
+            if len(starts) > rule.guard.limit.runs:
+                del starts[0]
 
     def _counted(self, rule: str, host: str | None, labels: Mapping[str, str]) -> list[_Group]:
         """Return the groups that the limit of a rule counts."""
@@ -121,7 +145,8 @@ class Runs:
         return [(rule,)]
 
     def _groups_of(self, run: Run) -> set[_Group]:
-        return {(run.rule,), (None, run.identity), *self._counted(run.rule, run.host, run.labels)}
+        groups: set[_Group] = {(run.rule,), (None, run.identity), *self._counted(run.rule, run.host, run.labels)}
+        return groups | {(None, "key", run.key)} if run.key else groups
 
     def _past(self, identity: str) -> list[Run]:
         return [_PACKING.unpack(packed, identity=identity, labels={}) for packed in self._over.get(identity, ())]
@@ -132,6 +157,8 @@ class Runs:
         if run.ended is not None:
             self._over[run.identity] = (*self._over.get(run.identity, ()), _PACKING.pack(run))
             heapq.heappush(self._ends, (run.ended, run.identity))
+            if run.key:
+                self._keys[run.key].add(run.identity)
             return
         self._under_way[run.execution] = run
         heapq.heappush(self._losses, (run.started + _LOST_AFTER, run.execution))
@@ -150,3 +177,7 @@ class Runs:
             self._over[run.identity] = rest
         if not rest:
             self._over.pop(run.identity, None)
+        if run.key and not any(other.key == run.key for other in self._past(run.identity)):
+            self._keys[run.key].discard(run.identity)
+            if not self._keys[run.key]:
+                del self._keys[run.key]

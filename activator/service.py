@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from activator.decisions import Activator, Hosts
+from activator.decisions import Activator
+from activator.others import Hosts
 from activator.rules import Rule
+from exhaust.calendars import Calendar
 from exhaust.language import Defined
 from exhaust.lifecycle.service import Station
 from exhaust.resending import RESENT
@@ -17,10 +19,15 @@ from exhaust.worker import Worker
 
 
 def service(
-    station: Station, store: Store, rules: Sequence[Defined[Rule]], hosts: Hosts, lists: Mapping[str, Any]
+    station: Station,
+    store: Store,
+    rules: Sequence[Defined[Rule]],
+    hosts: Hosts,
+    lists: Mapping[str, Any],
+    calendars: Mapping[str, Calendar],
 ) -> Worker:
     """Return the worker that decides by these rules."""
-    activator = Activator(rules, hosts, lists, store.epoch)
+    activator = Activator(rules, hosts, lists, store.epoch, calendars)
     keys = station.keys
     collector = keys.public("collector")
     verifier = Verifier({"execution/1": keys.public("orchestrator"), "order/1": collector, RESENT: collector})

@@ -35,7 +35,7 @@ rules:
     run: answer
     with: {subject: "${{ cause.labels.subject }}"}
     mode: auto
-    guard: {cooldown: 0s, attempts: 1000000, concurrent: 1000000}
+    guard: {cooldown: 0s, attempts: 1000000, concurrent: 1000000, limit: {runs: 1000000}}
 workflows:
   - name: answer
     inputs: {subject: string}

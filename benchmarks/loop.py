@@ -53,7 +53,7 @@ rules:
     run: restart
     with: {{service: "${{{{ cause.labels.service }}}}"}}
     mode: auto
-    guard: {{cooldown: 0s}}
+    guard: {{cooldown: 0s, limit: {{runs: 1000000}}}}
 workflows:
   - name: restart
     inputs: {{service: string}}

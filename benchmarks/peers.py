@@ -36,7 +36,7 @@ rules:
     run: restart
     with: {service: "${{ cause.labels.service }}"}
     mode: auto
-    guard: {cooldown: 0s, attempts: 1000000}
+    guard: {cooldown: 0s, attempts: 1000000, limit: {runs: 1000000}}
 workflows:
   - name: restart
     inputs: {service: string}

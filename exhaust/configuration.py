@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from exhaust.broker.url import BrokerUrl, with_password
+from exhaust.calendars import Calendar
 from exhaust.catalogue import Catalogue, Http
 from exhaust.checks.deadlines import deadline_faults
 from exhaust.checks.parameters import parameter_faults
@@ -46,6 +47,7 @@ class Configuration:
     host_policy: Path | None = None
     inventory: Inventory = field(default_factory=lambda: Inventory({}))
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
     emitters: tuple[tuple[Emitter[Any], Settings], ...] = ()
     analyzers: tuple[tuple[Analyzer[Any], Defined[Inferring]], ...] = ()
     rules: tuple[Defined[Any], ...] = ()
@@ -160,6 +162,7 @@ class _Reading:
             host_policy=self._policy,
             inventory=self._inventory,
             lists=sections.lists,
+            calendars={entry.name: entry.settings for entry in sections["calendars"]},
             emitters=tuple((entry.plugin, _with_state(entry.settings, state)) for entry in sections["emitters"]),
             analyzers=tuple((entry.plugin, entry.defined) for entry in sections["analyzers"]),
             rules=tuple(entry.defined for entry in sections["rules"]),

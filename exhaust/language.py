@@ -1,6 +1,7 @@
 """Where the YAML holds expressions: which variables each place has, and how a setting binds to one."""
 
 import functools
+import re
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
@@ -30,6 +31,9 @@ ANALYZER = ("record", "time", "host", "lists")
 RULE = ("cause", "host", "facts", "now", "lists")
 WORKFLOW = ("inputs", "cause", "host", "tasks", "execution", "now", "lists")
 VERIFY = ("record", "time", "host", "lists", "inputs", "cause")
+
+_ALIAS = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_RESERVED = frozenset({*RULE, "true", "false", "null", "in", "has", "fact", "prediction", "record", "item", "secret"})
 
 T = TypeVar("T")
 
@@ -81,6 +85,11 @@ def cause_of(fact: Fact | None) -> dict[str, Any] | None:
         due, horizon = Timestamp.from_seconds(fact.due), Duration.from_seconds(fact.horizon)
         seen |= {"due": due, "probability": fact.probability, "horizon": horizon}
     return seen
+
+
+def is_alias(name: str) -> bool:
+    """Whether a rule may call another fact so."""
+    return _ALIAS.fullmatch(name) is not None and name not in _RESERVED
 
 
 class Values:
@@ -154,11 +163,11 @@ class ExpressionForm:
         if not parts or INVALID in parts:
             return INVALID
         sources = (part.source for part in parts if isinstance(part, Expression))
-        return compile_expression(" && ".join(f"({source})" for source in sources), self._names)
+        return compile_expression(" && ".join(f"({source})" for source in sources), self._names + context.names)
 
     def _one(self, node: Scalar, path: str, faults: list[Fault], context: Context) -> Expression | Invalid:
         try:
-            expression = _expression(node.text, self._names)
+            expression = _expression(node.text, self._names + context.names)
         except ExpressionError as exc:
             faults.append(_fault(node, exc.column, str(exc), path))
             return INVALID
@@ -179,7 +188,7 @@ class TextForm:
         self._names = names
 
     def bind(self, node: Scalar, path: str, faults: list[Fault], context: Context) -> Template | Invalid:
-        return _template(node, self._names, path, faults, context)
+        return _template(node, self._names + context.names, path, faults, context)
 
 
 class LabelsForm:
@@ -239,12 +248,12 @@ class ValuesForm:
         before = len(faults)
         data = bind(node, dict[str, Any], path, faults, context)
         self._check(node, path, faults, context)
-        return INVALID if data is INVALID or len(faults) > before else Values(data, self._names)
+        return INVALID if data is INVALID or len(faults) > before else Values(data, self._names + context.names)
 
     def _check(self, node: Node, path: str, faults: list[Fault], context: Context) -> None:
         match node:
             case Scalar(value=str()):
-                _template(node, self._names, path, faults, context)
+                _template(node, self._names + context.names, path, faults, context)
             case Sequence():
                 for number, item in enumerate(node.items):
                     self._check(item, child(path, number), faults, context)

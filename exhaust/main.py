@@ -86,8 +86,10 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
             made = configuration.analyzers
             return Led(component, path, lambda store: analyzers.service.service(station, store, made, hosts, lists))
         case "activator":
-            rules = configuration.rules
-            return Led(component, path, lambda store: activator.service.service(station, store, rules, hosts, lists))
+            rules, calendars = configuration.rules, configuration.calendars
+            return Led(
+                component, path, lambda store: activator.service.service(station, store, rules, hosts, lists, calendars)
+            )
         case "orchestrator":
             flows, reach = configuration.workflows, configuration.adapters
             return Led(
@@ -133,7 +135,7 @@ def deciders(configuration: Configuration) -> Deciders:
     epoch, audience = 1, "agents"
     return {
         "analyzers": lambda: Inference(methods, hosts, lists),
-        "activator": lambda: Activator(configuration.rules, hosts, lists, epoch),
+        "activator": lambda: Activator(configuration.rules, hosts, lists, epoch, configuration.calendars),
         "orchestrator": lambda: Conductor(Journal(flows), Reach(adapters, hosts, lists, epoch, audience)),
     }
 

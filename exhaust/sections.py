@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from exhaust.broker.url import BrokerForm, BrokerUrl
+from exhaust.calendars import Calendar
 from exhaust.catalogue import Catalogue, Http
 from exhaust.documents.binding import bind
 from exhaust.documents.draft import Draft, Placed
@@ -16,12 +17,12 @@ from exhaust.documents.nodes import Mapping as MapNode
 from exhaust.documents.nodes import Sequence as ListNode
 from exhaust.expressions.errors import suggestion
 from exhaust.inventory import HOST_NAME, Host
-from exhaust.language import Defined
+from exhaust.language import Defined, is_alias
 from exhaust.people import Person
 from exhaust.settings import INVALID
 
-PLANNED = frozenset({"policy", "calendars", "secrets"})
-LISTS = ("hosts", "emitters", "analyzers", "rules", "workflows", "adapters", "people")
+PLANNED = frozenset({"policy", "secrets"})
+LISTS = ("hosts", "emitters", "analyzers", "rules", "workflows", "calendars", "adapters", "people")
 SINGLES: Mapping[str, Any] = {
     "host": Annotated[str, msgspec.Meta(pattern=HOST_NAME)],
     "state": str,
@@ -67,7 +68,8 @@ class Sections:
             "adapters": catalogue.adapters,
         }
         self._broken = catalogue.broken
-        self._types = {"hosts": Host, "people": Person, "rules": catalogue.rule, "workflows": catalogue.workflow}
+        self._types: dict[str, Any] = {"hosts": Host, "people": Person, "calendars": Calendar}
+        self._types |= {"rules": catalogue.rule, "workflows": catalogue.workflow}
         self._single: dict[str, Any] = {}
         self._entries: dict[str, list[Entry]] = {name: [] for name in LISTS}
         self.lists: dict[str, list[Any]] = {}
@@ -147,6 +149,7 @@ class Sections:
 
     def _bound(self, section: str, node: Node, type_: Any, path: str, context: Draft) -> Any:
         if section not in ("emitters", "adapters") or not isinstance(node, MapNode):
+            context.names = _aliases(node) if section == "rules" else ()
             return bind(node, type_, path, self._faults, context)
         # Here `use` and `name` are not the plug-in's own keys.
         settings = bind(without(node, "use", "name"), type_, path, self._faults, context)
@@ -179,6 +182,12 @@ def text_of(node: Node | None, *keys: str) -> str:
         if isinstance(value, Scalar) and value.text:
             return value.text
     return ""
+
+
+def _aliases(node: Node) -> tuple[str, ...]:
+    """Return the names that a rule gives to other facts; what could not be one is told where it is bound."""
+    given = node.get("given") if isinstance(node, MapNode) else None
+    return tuple(name for name in given.entries if is_alias(name)) if isinstance(given, MapNode) else ()
 
 
 def _name(section: str, node: Node) -> str:

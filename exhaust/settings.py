@@ -22,10 +22,14 @@ INVALID: Final = Invalid()
 
 
 class Context:
-    """Where each path of one document stands, kept for faults that are found after binding."""
+    """Where each path of one document stands, kept for faults that are found after binding.
+
+    `names` are the variables that the entry which is being bound has given its expressions beyond those of their place.
+    """
 
     def __init__(self) -> None:
         self.where: dict[str, At] = {}
+        self.names: tuple[str, ...] = ()
 
     def fault(self, path: str, what: str, severity: Severity = "error") -> Fault:
         """Give a fault at a path that was bound, or at what holds it where the document leaves the path out."""

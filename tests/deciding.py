@@ -25,14 +25,20 @@ rules:
 
 
 class Rig:
-    """One rule, `restart`, with the lines given, and `more` rules."""
+    """One rule, `restart`, with the lines given, and `more` rules; `above` are sections of its file."""
 
     def __init__(
-        self, folder: Path, *lines: str, mode: str = "auto", on: str = "service.down", more: Sequence[str] = ()
+        self,
+        folder: Path,
+        *lines: str,
+        mode: str = "auto",
+        on: str = "service.down",
+        more: Sequence[str] = (),
+        above: str = "",
     ) -> None:
         own = (f"on: {on}", "run: mend", 'with: {service: "${{ cause.labels.service }}"}', f"mode: {mode}", *lines)
         rule = "  - name: restart\n" + "".join(f"    {line}\n" for line in own)
-        self.harness = Harness(folder, _FRAME + rule + "".join(f"  - {entry}\n" for entry in more))
+        self.harness = Harness(folder, above + _FRAME + rule + "".join(f"  - {entry}\n" for entry in more))
         for other in ("analyzers", "orchestrator"):
             del self.harness.desks[other]
         self._facts = 0

@@ -35,6 +35,18 @@ class Harness(Rehearsal):
         self._start(names or tuple(self.desks))
         self._settle()
 
+    def set_clock(self, jump: float, *, restart: bool) -> None:
+        """Set it and start all anew; or let all notice it, at the latest when what was due next would have come."""
+        left = min(desk.decider.due for desk in self.desks.values()) - self.now
+        self.now += jump
+        if restart:
+            self.restart()
+            return
+        self.now += left
+        for name, desk in self.desks.items():
+            self._step(name, desk.decider.tick(self.now))
+        self._settle()
+
     def digest(self) -> bytes:
         """Return the bytes of all facts, decisions and activations."""
         return b"\n".join(Codec.encode(one) for one in self.log if isinstance(one, Fact | Decision | Activation))

@@ -18,6 +18,7 @@ _DEFINED: Mapping[str, str] = {
     "adapters": "no adapter is called",
     "rules": "no rule is called",
     "facts": "no analyzer makes the fact",
+    "calendars": "no calendar is called",
 }
 
 
@@ -29,7 +30,9 @@ class Names:
         self.kinds = {**catalogue.implied, **{entry.name: entry.plugin for entry in sections["adapters"]}}
         facts = {text_of(entry.node, "fact", "prediction") for entry in sections["analyzers"]} | set(LEDGER)
         rules = {entry.name for entry in sections["rules"]}
+        calendars = {entry.name for entry in sections["calendars"]}
         self._known = {"workflows": self.workflows, "adapters": self.kinds, "rules": rules, "facts": facts}
+        self._known["calendars"] = calendars
         self._unread = sections.unread | ({"facts"} if "analyzers" in sections.unread else set())
         self._undefined = 0
         self._agents = {name: action.params for name, action in catalogue.actions.items()}
@@ -56,12 +59,13 @@ class Names:
 
 def reference_faults(sections: Sections, names: Names) -> Iterator[Fault]:
     """Find what is named somewhere and defined nowhere, or twice."""
-    for section in ("rules", "workflows", "adapters", "analyzers", "people"):
+    for section in ("rules", "workflows", "adapters", "analyzers", "calendars", "people"):
         yield from _twice(sections[section])
     for entry in sections["analyzers"]:
         yield from _heard(entry, names)
     for entry in sections["rules"]:
         yield from _mentioned(entry, names)
+        yield from _timed(entry, names)
         if entry.rough is not None:
             yield from _ladder(entry, names)
     for entry in sections["workflows"]:
@@ -98,6 +102,13 @@ def _mentioned(entry: Entry, names: Names) -> Iterator[Fault]:
     quarantine = entry.node.get("quarantine") if isinstance(entry.node, MapNode) else None
     for path, name in _texts(quarantine, child(entry.path, "quarantine"), "rules"):
         yield from _doubt(entry, path, "rules", name, names)
+
+
+def _timed(entry: Entry, names: Names) -> Iterator[Fault]:
+    for key in ("during", "unless_during"):
+        for path, name in _texts(entry.node, entry.path, key):
+            if what := names.undefined("calendars", name):
+                yield entry.context.fault(path, what)
 
 
 def _doubt(entry: Entry, path: str, kind: str, name: str, names: Names) -> Iterator[Fault]:

@@ -1,7 +1,7 @@
 """What the variables of each place hold, and which expressions there can never be right because of it."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +57,8 @@ class Scopes:
             case "analyzers":
                 return {**shapes.ANALYZER, **self._record(text_of(entry.node, "on"), entry.node)}
             case "rules":
-                return {**shapes.RULE, "cause": self._cause(entry)}
+                given = {alias: self._fact(names_under(other, "open")) for alias, other in _given(entry.node)}
+                return {**shapes.RULE, "cause": self._fact(names_under(entry.node, "on")), **given}
         return self._verify(entry) if verify else self._workflow(entry)
 
     def _record(self, on: str, node: Any = None) -> Variables:
@@ -76,13 +77,12 @@ class Scopes:
         tasks = {} if entry.rough is None else {"tasks": shapes.tasks_shape(name for name, _ in _tasks(entry))}
         return {**shapes.WORKFLOW, **_inputs(entry), **tasks}
 
-    def _cause(self, entry: Entry) -> Shape:
-        """A fact has the labels that its analyzers give it: any of them, where several facts may be the cause.
+    def _fact(self, names: Collection[str]) -> Shape:
+        """A fact has the labels that its analyzers give it: any of them, where it may be of several names.
 
         The value of one that the ledger makes is a number.
         """
         labels: set[str] = set()
-        names = names_under(entry.node, "on")
         for name in names:
             known = self._labels.get(name)
             if known is None or not self._all_labels:
@@ -97,6 +97,11 @@ class Scopes:
     def result(self, section: str, entry: Entry, placed: Placed) -> Shape:
         """Return what an expression yields."""
         return result_type(placed.expression, self.variables(section, entry, placed.path))
+
+
+def _given(node: Any) -> Iterator[tuple[str, Any]]:
+    given = node.get("given") if isinstance(node, MapNode) else None
+    return ((name, entry.value) for name, entry in given.entries.items()) if isinstance(given, MapNode) else iter(())
 
 
 def names_under(node: Any, key: str) -> list[str]:

@@ -50,12 +50,12 @@ rules:
     run: restart
     with: {{service: "${{{{ cause.labels.service }}}}"}}
     mode: auto
-    guard: {{cooldown: 0s, attempts: 100000}}
+    guard: {{cooldown: 0s, attempts: 100000, limit: {{runs: 100000}}}}
   - name: mark
     on: lane.lit
     run: mark
     mode: auto
-    guard: {{cooldown: 0s, attempts: 100000, concurrent: 100}}
+    guard: {{cooldown: 0s, attempts: 100000, concurrent: 100, limit: {{runs: 100000}}}}
 workflows:
   - name: restart
     inputs: {{service: string}}

@@ -51,7 +51,7 @@ rules:
     run: restart
     with: {{service: "${{{{ cause.labels.service }}}}"}}
     mode: auto
-    guard: {{cooldown: 0s, attempts: 100000}}
+    guard: {{cooldown: 0s, attempts: 100000, limit: {{runs: 100000}}}}
 workflows:
   - name: restart
     inputs: {{service: string}}

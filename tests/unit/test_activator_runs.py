@@ -47,7 +47,7 @@ def test_guards_need_no_other_runs(starts: list[Any], limit: Any, host: str | No
     here = {"name": host, "labels": role, "known": True}
 
     def answers(seen: Any) -> Any:
-        about: dict[str, Any] = {"fact": fact(host=host, episode="e1"), "identity": "i", "facts": {}, "lists": {}}
+        about: dict[str, Any] = {"fact": fact(host=host, episode="e1"), "identity": "i", "facts": {}, "lists": {}, "since": NOW}
         return ask(Question(rule=asked, number=0, host=here, runs=seen, now=NOW, **about))
 
     for one in (runs, Runs({"mend": asked}, disk.rows)):

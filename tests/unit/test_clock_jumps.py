@@ -50,19 +50,6 @@ def heal(harness: Harness) -> None:
     say(harness, "running")
 
 
-def set_clock(harness: Harness, jump: float, *, restart: bool) -> None:
-    """Set the clock and start all anew; or let all notice it, at the latest when what was due next would have come."""
-    left = min(desk.decider.due for desk in harness.desks.values()) - harness.now
-    harness.now += jump
-    if restart:
-        harness.restart()
-        return
-    harness.now += left
-    for name, desk in harness.desks.items():
-        harness._step(name, desk.decider.tick(harness.now))
-    harness._settle()
-
-
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_jump_in_the_middle_of_a_run_starts_nothing_twice(tmp_path: Path, jump: float) -> None:
     harness = Harness(tmp_path, SITE)
@@ -113,7 +100,7 @@ def test_a_run_that_is_being_verified_is_over_within_the_time_that_it_was_given(
     say(harness, "failed")
     harness.answer()
     harness.advance(5)
-    set_clock(harness, jump, restart=restart)
+    harness.set_clock(jump, restart=restart)
     harness.advance(30)
     execution = harness.of(Activation)[0].execution
     assert end(harness, execution) == ("succeeded", "unknown")
@@ -139,7 +126,7 @@ def test_a_cooldown_lasts_no_longer_than_it_says_from_when_the_clock_was_set_bac
     rig = deciding.Rig(tmp_path, "guard: {attempts: 9, cooldown: 20s}")
     rig.open()
     rig.end("not_recovered")
-    set_clock(rig.harness, jump, restart=restart)
+    rig.harness.set_clock(jump, restart=restart)
     rig.harness.advance(19)
     if restart:
         rig.harness.restart()
@@ -161,7 +148,7 @@ def test_a_run_never_heard_of_again_is_given_up_a_day_after_the_clock_was_set_ba
 ) -> None:
     rig = deciding.Rig(tmp_path)
     rig.open()
-    set_clock(rig.harness, -30 * DAY, restart=restart)
+    rig.harness.set_clock(-30 * DAY, restart=restart)
     rig.harness.advance(DAY - 1)
     assert rig.harness.desks["activator"].decider.status()["running"] == 1
     rig.harness.advance(1)
@@ -218,7 +205,7 @@ def test_a_retry_waits_no_longer_than_its_delay(tmp_path: Path, jump: float, res
     rig = conducting.Rig(tmp_path, tasks=RETRY)
     rig.activate()
     rig.harness.answer("failed")
-    set_clock(rig.harness, jump, restart=restart)
+    rig.harness.set_clock(jump, restart=restart)
     rig.harness.advance(3)
     assert [state for _, _, state in rig.tasks()] == ["running", "failed", "running"]
 
@@ -232,7 +219,7 @@ def test_a_task_that_nobody_answers_is_given_up_when_its_time_is_over(
     rig.activate()
     rig.harness.restart()
     rig.harness.advance(10)
-    set_clock(rig.harness, jump, restart=restart)
+    rig.harness.set_clock(jump, restart=restart)
     rig.harness.advance(125 + 30)
     assert rig.end()[:2] == ("indeterminate", "unknown")
     assert len({command.key for command in rig.of(Command)}) == 1
@@ -247,7 +234,7 @@ def test_a_run_is_over_a_minute_after_its_deadline(tmp_path: Path, jump: float, 
     rig.activate()
     rig.harness.advance(140)
     assert [(name, state) for _, name, state in rig.tasks()][-1] == ("page", "running")
-    set_clock(rig.harness, jump, restart=restart)
+    rig.harness.set_clock(jump, restart=restart)
     rig.harness.advance(150 + 60)
     assert rig.end()[:2] == ("indeterminate", "unknown")
 
@@ -256,7 +243,7 @@ def test_a_run_is_over_a_minute_after_its_deadline(tmp_path: Path, jump: float, 
 def test_the_deadline_that_is_told_is_never_further_away_than_a_run_is_long(tmp_path: Path, jump: float) -> None:
     rig = conducting.Rig(tmp_path, "timeout: 2m", "verify: {closes: cause, within: 30s}")
     rig.activate()
-    set_clock(rig.harness, jump, restart=True)
+    rig.harness.set_clock(jump, restart=True)
     rig.harness.advance(10)
     rig.harness.restart()
     deadlines = [(one.time - NOW, one.deadline - NOW) for one in rig.of(ExecutionEvent) if one.deadline]
@@ -275,7 +262,7 @@ def test_what_comes_back_is_a_relapse_for_as_long_as_it_was_to_be(
     rig.harness.answer()
     rig.harness.advance(1)
     rig.close()
-    set_clock(rig.harness, jump - 600, restart=restart)
+    rig.harness.set_clock(jump - 600, restart=restart)
     rig.harness.advance(later)
     rig.tell(state="open", reason="asserted", episode="second", since=rig.harness.now)
     assert rig.end()[1] == verdict
@@ -288,6 +275,6 @@ def test_what_was_seen_before_the_clock_was_set_back_is_no_recovery(tmp_path: Pa
     rig.activate()
     rig.harness.answer(started=None, ended=None)
     rig.tell(state="closed", reason="cleared", valid_until=NOW - 1, time=NOW - 1)
-    set_clock(rig.harness, -DAY, restart=False)
+    rig.harness.set_clock(-DAY, restart=False)
     rig.harness.advance(30)
     assert rig.end()[:2] == ("succeeded", "unknown")

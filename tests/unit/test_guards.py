@@ -8,12 +8,14 @@ import pytest
 
 from activator.guards import GUARDS, Question, Run, ask
 from activator.rules import Rule
+from exhaust.calendars import Calendar, Times
 from exhaust.configuration import load
 from exhaust.main import CATALOGUE
-from exhaust.messages import Fact
+from exhaust.messages import Fact, Order
 from tests.harness import HOST, NOW
 
 WORKFLOWS = "workflows: [{name: mend, tasks: [{name: t, use: agent, do: service.restart, with: {service: shop}}]}]\n"
+ALWAYS = Times(Calendar(name="lunch", days=["mon-sun"]))
 KNOWN = {"name": HOST, "labels": {"role": "web"}, "known": True}
 FACT = Fact(
     id="m",
@@ -34,13 +36,14 @@ def rule(folder: Path, *lines: str) -> Rule:
     path = folder / "rule.yaml"
     more = "".join(f"    {line}\n" for line in ("mode: auto", *lines))
     own = "rules:\n  - name: restart\n    on: service.down\n    run: mend\n"
-    path.write_text(f"lists: {{few: [shop]}}\n{WORKFLOWS}{own}{more}")
+    path.write_text(f"lists: {{few: [shop]}}\ncalendars: [{{name: lunch, days: [mon-sun]}}]\n{WORKFLOWS}{own}{more}")
     found: Rule = load(path, CATALOGUE).rules[0].value
     return found
 
 
 def question(asked: Rule, *runs: Run, now: float = NOW, **given: Any) -> Question:
     about: dict[str, Any] = {"fact": FACT, "identity": "i", "host": KNOWN, "number": 0, "facts": {}} | given
+    about.setdefault("since", about["fact"].since)
     return Question(rule=asked, runs=runs, now=now, lists={"few": ["shop"]}, **about)
 
 
@@ -172,13 +175,22 @@ def test_all_that_refuse_are_told_in_their_order(tmp_path: Path) -> None:
     asked = rule(
         tmp_path,
         "when: cause.severity == 'info'",
-        "guard: {attempts: 1, concurrent: 1}",
+        "given: {spare: {open: spare.up}}",
+        "for: 10m",
+        "unless_during: lunch",
+        "guard: {attempts: 1, concurrent: 1, limit: {runs: 1, window: 1h}}",
         "escalate: [{run: mend, mode: observe}]",
     )
+    about = {
+        "given": {"spare": None},
+        "unless": {"rack.silent": "open"},
+        "starts": [NOW],
+        "calendars": {"lunch": ALWAYS},
+    }
+    halt = Order(id="o", time=NOW, causes=(), order="halt", target=None, by="ann")
     runs = [run(-1, rung=1), run(rung=1)]
-    told = names(question(asked, *runs, now=NOW + 100, host=None, number=1))
-    assert told == ["host", "when", "stale", "attempts", "cooldown", "concurrent", "concurrent", "mode"]
-    assert len(GUARDS) == len({*told, "halt"})
+    told = names(question(asked, *runs, now=NOW + 100, host=None, number=1, halt=halt, **about))
+    assert list(dict.fromkeys(told)) == [guard.__name__.removeprefix("_") for guard in GUARDS]
 
 
 def test_a_notice_is_held_back_by_no_guard_of_actions(tmp_path: Path) -> None:

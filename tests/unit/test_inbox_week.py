@@ -35,7 +35,7 @@ analyzers:
       expires: 30d, refresh: {BEAT:g}s}}
 rules:
   - {{name: mend, on: service.down, run: mend, with: {{service: "${{{{ cause.labels.service }}}}"}}, mode: auto,
-      guard: {{cooldown: 5m, attempts: 1000, window: 30d, concurrent: {MANY}}}}}
+      guard: {{cooldown: 5m, attempts: 1000, window: 30d, concurrent: {MANY}, limit: {{runs: {MANY}}}}}}}
 workflows:
   - name: mend
     inputs: {{service: string}}
