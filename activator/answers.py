@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from activator.candidates import FIRED, Candidate
-from activator.guards import Question, Run
+from activator.guards import Question
+from activator.run import Run
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
 from exhaust.messages import Activation, Decision, Fact, Reason

@@ -3,7 +3,7 @@
 import heapq
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,13 +12,12 @@ import msgspec
 from activator.answers import Answers, identity, render, run_of
 from activator.candidates import FIRED, Candidate, Candidates
 from activator.facts import Facts
-from activator.guards import Question, Refusal, Run, ask, closes_until
-from activator.others import Hosts
+from activator.guards import Question, Refusal, ask, closes_until
 from activator.questions import Questions, Surroundings
 from activator.rules import NOTICE, Rule, Rules
+from activator.run import Run
 from activator.runs import Runs
 from activator.triggers import Triggers
-from exhaust.calendars import Calendar, Times
 from exhaust.depot import no_rows
 from exhaust.halts import Halts
 from exhaust.ids import derived_id
@@ -34,20 +33,12 @@ _TIME_TELLS = frozenset({"for", "during", "mode"})
 class Activator:
     """The decider. `epoch` is the leader's, sent along so that what comes from an older one can be told."""
 
-    def __init__(
-        self,
-        rules: Sequence[Defined[Rule]],
-        hosts: Hosts,
-        lists: Mapping[str, Any],
-        epoch: int,
-        calendars: Mapping[str, Calendar] | None = None,
-    ) -> None:
+    def __init__(self, rules: Sequence[Defined[Rule]], around: Surroundings, epoch: int) -> None:
         self._rules = Rules(rules)
+        self._around = around
         self._answers = Answers(self._rules.hashes, epoch)
         self._halts = Halts()
-        times = {name: Times(calendar) for name, calendar in (calendars or {}).items()}
-        self._around = Surroundings(hosts, lists, times)
-        self._triggers = Triggers(hosts, self._halts, epoch)
+        self._triggers = Triggers(around.hosts, self._halts, epoch)
         self._take_up(no_rows)
 
     def _take_up(self, rows: Rows) -> None:

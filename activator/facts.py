@@ -1,8 +1,8 @@
 """The facts that are open: by episode, by age, and what else is the matter on a host."""
 
 import bisect
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Set
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ from exhaust.messages import Fact, Prediction
 from exhaust.worker import Keep, Rows
 
 _Age = tuple[float, str]
+_SEVERE = frozenset(("error", "critical"))
 
 # No expression and no guard looks at what is left out.
 _PACKING: Packing[Fact] = Packing(Fact, Prediction, left_out=("episode", "causes", "evidence", "detector"))
@@ -26,6 +27,7 @@ class Facts:
         self._packed: dict[str, bytes] = {}
         self._hosts: defaultdict[str | None, dict[str, list[_Age]]] = defaultdict(dict)
         self._named: defaultdict[str, set[str | None]] = defaultdict(set)
+        self._severe: Counter[str | None] = Counter()
         self._seen: tuple[str | None, Mapping[str, Any]] | None = None
         for _, fact in self._whole.all():
             self._take(fact, None)
@@ -50,6 +52,7 @@ class Facts:
     def remove(self, fact: Fact) -> Keep:
         """Drop a fact that is open."""
         del self._packed[fact.episode]
+        self._weigh(fact, -1)
         self._leave(fact)
         return self._whole.put(fact.episode, None)
 
@@ -64,6 +67,14 @@ class Facts:
             self._seen = host, {name: cause_of(self.get(ages[-1][1])) for name, ages in named}
         return self._seen[1]
 
+    def hosts_with(self, name: str) -> Set[str | None]:
+        """Return the hosts on which a fact of a name is open; None among them where one is of no host."""
+        return self._named.get(name, frozenset())
+
+    def severe(self, host: str) -> int:
+        """Return how many facts are open on a host that are errors or worse."""
+        return self._severe[host]
+
     def named(self, name: str, host: str | None, *, anywhere: bool) -> Iterator[Fact]:
         """Yield the open facts of a name, the newest of each host first: of a host and of none, or of all hosts."""
         hosts = self._named.get(name, set())
@@ -72,6 +83,8 @@ class Facts:
                 yield _PACKING.unpack(self._packed[episode], episode=episode)
 
     def _take(self, fact: Fact, known: Fact | None) -> None:
+        self._weigh(known, -1)
+        self._weigh(fact, 1)
         if known is None or _place(known) != _place(fact):
             if known is not None:
                 self._leave(known)
@@ -79,6 +92,12 @@ class Facts:
             self._named[fact.name].add(fact.host)
         self._packed[fact.episode] = _PACKING.pack(fact)
         self._seen = None
+
+    def _weigh(self, fact: Fact | None, by: int) -> None:
+        if fact is not None and fact.severity in _SEVERE:
+            self._severe[fact.host] += by
+            if not self._severe[fact.host]:
+                del self._severe[fact.host]
 
     def _leave(self, fact: Fact) -> None:
         named = self._hosts[fact.host]

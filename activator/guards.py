@@ -6,47 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from activator.rules import COOLDOWN, COOLDOWN_AFTER_FAILURE, Rule, Rung
+from activator.fleet import Fleet
+from activator.rules import COOLDOWN, COOLDOWN_AFTER_FAILURE, Correlated, FleetShare, Rule, Rung
+from activator.run import Run
 from exhaust.calendars import Times
 from exhaust.expressions import Timestamp, Unknown, to_text, truth
 from exhaust.language import cause_of
-from exhaust.messages import Fact, Order, Reason, Verdict
+from exhaust.messages import Fact, Order, Reason
 
 GRACE = 1.0
 CONCURRENT = 2
-
-
-class Run(msgspec.Struct):
-    """One execution that a rule started: its slot is held until `verdict` or another end is known.
-
-    `back` is the episode in which the fault came back, where the verdict is `relapsed`; `key` what its rule shares with
-    others.
-    """
-
-    execution: str
-    rule: str
-    rung: int
-    identity: str
-    episode: str
-    host: str | None
-    labels: dict[str, str]
-    started: float
-    ended: float | None = None
-    verdict: Verdict | None = None
-    back: str | None = None
-    key: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether it used up an attempt: it ended, and not with the fault gone for good."""
-        return self.ended is not None and self.verdict != "recovered"
-
-    @property
-    def latest(self) -> float:
-        """When it was last heard of."""
-        return self.started if self.ended is None else self.ended
+ASK_AGAIN = 15.0  # where it is not worth hearing of all that could change the answer
 
 
 @dataclass(frozen=True)
@@ -64,7 +34,8 @@ class Question:
     `since` is since when the fact has been open, by the same clock as `now`.
     `runs` are at least those of the same fault and of the same key, and those under way that the rule's limit counts;
     `starts` when the rule last ran anything, as often as its limit counts, the oldest first. `given` are the other
-    facts that the rule looks for, by their aliases, and `unless` those found that keep it back, by name.
+    facts that the rule looks for, by their aliases, and `unless` those found that keep it back, by name. Without a
+    `fleet` there are no other hosts.
     """
 
     rule: Rule
@@ -82,6 +53,7 @@ class Question:
     unless: Mapping[str, str] = field(default_factory=dict)
     starts: Sequence[float] = ()
     calendars: Mapping[str, Times] = field(default_factory=dict)
+    fleet: Fleet | None = None
 
     @functools.cached_property
     def rung(self) -> Rung:
@@ -221,6 +193,52 @@ def _too_many(count: int, most: int, where: str) -> Iterator[Refusal]:
         yield Refusal(Reason("concurrent", count, f"fewer than {most} {where}"))
 
 
+def _fleet(question: Question) -> Iterator[Refusal]:
+    wanted, group = question.rule.guard.fleet, _group(question, question.rule.guard.fleet)
+    if wanted is None or question.fleet is None or not group:
+        return
+    most = _at_least_one(wanted.share * len(group))
+    busy = question.fleet.acted_on(group, question.rule.name) | {question.fact.host}
+    if len(busy) > most:
+        want = f"at most {most} of {len(group)} hosts at once"
+        yield Refusal(Reason("fleet", len(busy), want), question.now + ASK_AGAIN)
+
+
+def _healthy(question: Question) -> Iterator[Refusal]:
+    for label, share in question.rule.guard.healthy.items():
+        group = _group(question, FleetShare(share=share, of=label))
+        if question.fleet is None or not group:
+            continue
+        most = _at_least_one((1 - share) * len(group))
+        unwell = question.fleet.unwell(group) | {question.fact.host}
+        if len(unwell) > most:
+            want = f"at most {most} of the {len(group)} hosts of one {label} not well"
+            yield Refusal(Reason("healthy", len(unwell), want), question.now + ASK_AGAIN)
+
+
+def _correlated(question: Question) -> Iterator[Refusal]:
+    """What many have at once is more likely wrong with what observes them, or not to be mended host by host."""
+    guard = question.rule.guard.correlated
+    group = _group(question, guard)
+    if question.fleet is None or not group:
+        return
+    ill = question.fleet.ill(group, question.fact.name)
+    if ill >= guard.least and ill > guard.share * len(group):
+        want = f"fewer than {guard.least}, or at most {100 * guard.share:g} % of {len(group)} hosts with the same fact"
+        yield Refusal(Reason("correlated", ill, want), question.now + ASK_AGAIN)
+
+
+def _group(question: Question, share: FleetShare | Correlated | None) -> frozenset[str]:
+    """Return the hosts that a share is of; none where the question does not arise."""
+    if share is None or question.fleet is None or question.fact.host is None or question.rung.run is None:
+        return frozenset()
+    return question.fleet.group(share.of, _label(question, share.of) if share.of else None)
+
+
+def _at_least_one(count: float) -> int:
+    return max(1, math.floor(count + 1e-9))
+
+
 def _limit(question: Question) -> Iterator[Refusal]:
     limit, starts = question.rule.guard.limit, question.starts
     if question.rung.run is None or len(starts) < limit.runs:
@@ -258,6 +276,9 @@ GUARDS: tuple[Callable[[Question], Iterator[Refusal]], ...] = (
     _attempts,
     _cooldown,
     _concurrent,
+    _fleet,
+    _healthy,
+    _correlated,
     _limit,
     _mode,
 )

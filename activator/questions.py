@@ -1,12 +1,13 @@
 """What is asked about a candidate: put together from the rules, what is open, what ran, and what people halted."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from activator.answers import identity
 from activator.candidates import Candidate
 from activator.facts import Facts
+from activator.fleet import Fleet, Inventory
 from activator.guards import Question
 from activator.others import Hosts, Others
 from activator.rules import Rule, Rules
@@ -21,8 +22,9 @@ class Surroundings:
     """What an installation's files say beside its rules."""
 
     hosts: Hosts
-    lists: Mapping[str, Any]
-    calendars: Mapping[str, Times]
+    lists: Mapping[str, Any] = field(default_factory=dict)
+    calendars: Mapping[str, Times] = field(default_factory=dict)
+    inventory: Inventory = field(default_factory=dict)
 
 
 class Questions:
@@ -35,6 +37,7 @@ class Questions:
         self._runs = runs
         self._halts = halts
         self._others = Others(facts, around.hosts)
+        self._fleet = Fleet(around.inventory, facts, runs)
 
     def of(self, candidate: Candidate, now: float) -> Question | None:
         """Return what there is to ask; None where its fact is not open, or its rule says nothing of it any more."""
@@ -61,6 +64,7 @@ class Questions:
             unless=dict(self._inhibiting(rule, fact)),
             starts=self._runs.starts(rule.name),
             calendars=self._around.calendars,
+            fleet=self._fleet,
         )
         return self._with_key(question, question.key) if isinstance(question.key, str) else question
 

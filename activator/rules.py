@@ -11,7 +11,7 @@ import msgspec
 
 from exhaust.language import RULE, Defined, RuleCondition, RuleText, RuleValues, is_alias, no_values
 from exhaust.plugins import Settings
-from exhaust.settings import Duration
+from exhaust.settings import Duration, Share
 
 Mode = Literal["observe", "approve", "auto"]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -21,6 +21,7 @@ NOTICE = -1
 COOLDOWN = 600.0
 COOLDOWN_AFTER_FAILURE = 3600.0
 WINDOW = 3600.0
+CORRELATED = 0.4
 LIMIT_RUNS, LIMIT_WINDOW = 10, 600.0
 _MOST_NAMES = 10_000
 _NOTHING = no_values(RULE)
@@ -58,19 +59,37 @@ class Limit(Settings, frozen=True, kw_only=True):
     window: Annotated[Duration, msgspec.Meta(gt=0.0)] = LIMIT_WINDOW
 
 
+class FleetShare(Settings, frozen=True, kw_only=True):
+    """On what share of the hosts with the same label `of` the rule may act at once; of all hosts, without one."""
+
+    share: Share
+    of: str | None = None
+
+
+class Correlated(Settings, frozen=True, kw_only=True):
+    """What is too much at once to be true: more than `share` of the hosts with the same label, and at least `least`."""
+
+    share: Share = CORRELATED
+    least: AtLeastOne = 3
+    of: str | None = None
+
+
 class Guard(Settings, frozen=True, kw_only=True):
     """What holds a rule back.
 
     Left out, `cooldown` is 10 minutes, an hour after a failure, `concurrent` is 2, and `limit` 10 runs in 10 minutes.
-    Rules with the same `key` share their cooldown, and run one after the other.
+    Rules with the same `key` share their cooldown, and run one after the other. `healthy` is the share of hosts, by
+    label, that must be left well while the rule acts on one more. Where more than 40 % of the hosts, and at least 3,
+    have the same fact, nothing is done: `correlated` says otherwise.
     """
-
-    planned: ClassVar[frozenset[str]] = frozenset({"fleet", "healthy", "correlated"})
 
     attempts: AtLeastOne | None = None
     window: Duration = WINDOW
     cooldown: Duration | None = None
     concurrent: AtLeastOne | dict[str, AtLeastOne] | None = None
+    fleet: FleetShare | None = None
+    healthy: dict[str, Share] = {}
+    correlated: Correlated = Correlated()
     limit: Limit = Limit()
     key: RuleText | None = None
 
@@ -150,7 +169,8 @@ class Rules:
     """The rules of an installation: by name, and by the facts that they are on.
 
     `looking` are the names of those whose `when` is to be asked again as other facts of the host come and go,
-    `reading` of those that read such facts anywhere, `keyed` of those with a key; `window` is the longest that runs are counted in.
+    `reading` of those that read such facts anywhere, `keyed` of those with a key; `window` is the longest that runs
+    are counted in.
     """
 
     def __init__(self, defined: Iterable[Defined[Rule]]) -> None:

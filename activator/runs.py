@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from activator.guards import Run
 from activator.packing import Packing
 from activator.rules import Rule
+from activator.run import Run
 from exhaust.depot import Depot
 from exhaust.messages import Verdict
 from exhaust.worker import Keep, Rows
@@ -121,6 +121,10 @@ class Runs:
         """Return when a rule last started runs, as many as its limit counts, the oldest first."""
         return [started for started, _ in self._starts.get(rule, ())]
 
+    def on_host(self, host: str) -> bool:
+        """Whether anything is under way on a host."""
+        return (None, "host", host) in self._groups
+
     def concerning(self, rule: str, identity: str, host: str | None, labels: Mapping[str, str]) -> tuple[Run, ...]:
         """Return those that can hold back a run of a rule: of the same fault, and of the groups that it would be in."""
         groups = (self._groups.get(group, {}).values() for group in self._counted(rule, host, labels))
@@ -146,6 +150,8 @@ class Runs:
 
     def _groups_of(self, run: Run) -> set[_Group]:
         groups: set[_Group] = {(run.rule,), (None, run.identity), *self._counted(run.rule, run.host, run.labels)}
+        if run.host is not None:
+            groups.add((None, "host", run.host))
         return groups | {(None, "key", run.key)} if run.key else groups
 
     def _past(self, identity: str) -> list[Run]:

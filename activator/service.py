@@ -1,13 +1,11 @@
 """The activator as a service: facts and ends of executions in, decisions and signed activations out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from activator.decisions import Activator
-from activator.others import Hosts
+from activator.questions import Surroundings
 from activator.rules import Rule
-from exhaust.calendars import Calendar
 from exhaust.language import Defined
 from exhaust.lifecycle.service import Station
 from exhaust.resending import RESENT
@@ -18,16 +16,9 @@ from exhaust.wire import unpack
 from exhaust.worker import Worker
 
 
-def service(
-    station: Station,
-    store: Store,
-    rules: Sequence[Defined[Rule]],
-    hosts: Hosts,
-    lists: Mapping[str, Any],
-    calendars: Mapping[str, Calendar],
-) -> Worker:
+def service(station: Station, store: Store, rules: Sequence[Defined[Rule]], around: Surroundings) -> Worker:
     """Return the worker that decides by these rules."""
-    activator = Activator(rules, hosts, lists, store.epoch, calendars)
+    activator = Activator(rules, around, store.epoch)
     keys = station.keys
     collector = keys.public("collector")
     verifier = Verifier({"execution/1": keys.public("orchestrator"), "order/1": collector, RESENT: collector})

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from activator.guards import CONCURRENT, Run
+from activator.guards import CONCURRENT
+from activator.run import Run
 from activator.runs import Runs
 from exhaust.halts import Halts
 from exhaust.ids import derived_id, execution_of

@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from activator.decisions import Activator
+from activator.questions import Surroundings
 from activator.rules import Rule
 from analyzers.condition import ConditionSettings, Judge
 from analyzers.inference import Analysis, Inference
@@ -140,9 +141,13 @@ class Rules:
         kinds = range(size)
         analyses = [_condition(f"kind{n}.down", f"bench.kind{n}", 'record.state == "down"') for n in kinds]
         rules = [{"name": f"mend-{n}", "on": f"kind{n}.{'*' if n % 10 == 9 else 'down'}", **_MEND} for n in kinds]
-        defined = [define(Rule, {**source, "guard": {"cooldown": "0s"}}) for source in rules]
+        defined = [
+            define(Rule, {**source, "guard": {"cooldown": "0s", "limit": {"runs": 1_000_000}}}) for source in rules
+        ]
         self._analyzers = Desk(Inference(analyses, _INVENTORY.variable, {}), folder / f"analyzers-{size}.db", opened)
-        self._activator = Desk(Activator(defined, _INVENTORY.variable, {}, 1), folder / f"rules-{size}.db", opened)
+        self._activator = Desk(
+            Activator(defined, Surroundings(_INVENTORY.variable), 1), folder / f"rules-{size}.db", opened
+        )
         self._source = Source()
         self._size, self._messages, self._count = size, messages, 0
         self.samples: defaultdict[str, list[Cost]] = defaultdict(list)
@@ -172,7 +177,7 @@ class Facts:
     """So many facts are open, of ten kinds, on 500 hosts; of each kind one at a time is acted upon, the others wait."""
 
     def __init__(self, size: int, folder: Path, opened: contextlib.ExitStack, messages: int) -> None:
-        guard = {"concurrent": {"fleet": 1}, "cooldown": "0s"}
+        guard = {"concurrent": {"fleet": 1}, "cooldown": "0s", "limit": {"runs": 1_000_000}}
         kinds = [{"name": f"mend-{n}", "on": f"kind{n}.down", "guard": guard, **_MEND} for n in range(_KINDS)]
         self._rules = [define(Rule, source) for source in kinds]
         self._desk = Desk(self._activator(), folder / f"facts-{size}.db", opened)
@@ -196,7 +201,7 @@ class Facts:
             self._start()
 
     def _activator(self) -> Activator:
-        return Activator(self._rules, _INVENTORY.variable, {}, 1)
+        return Activator(self._rules, Surroundings(_INVENTORY.variable), 1)
 
     def _fact(self, kind: int | None = None) -> Fact:
         number, own, now = self._count, str(uuid.uuid4()), self._now + 0.001

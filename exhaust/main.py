@@ -11,6 +11,7 @@ import agents.policy
 import analyzers.service
 import orchestrator.service
 from activator.decisions import Activator
+from activator.questions import Surroundings
 from activator.rules import Rule
 from adapters.registry import ADAPTERS
 from agents.agent import agent
@@ -28,6 +29,7 @@ from emitters.registry import EMITTERS
 from emitters.runner import Emitters
 from emitters.service import Entry, Services
 from emitters.spool.opening import opened_log
+from exhaust.calendars import Times
 from exhaust.commands.command import Deciders, Root
 from exhaust.commands.line import main as command_line
 from exhaust.configuration import Catalogue, Configuration
@@ -86,10 +88,8 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
             made = configuration.analyzers
             return Led(component, path, lambda store: analyzers.service.service(station, store, made, hosts, lists))
         case "activator":
-            rules, calendars = configuration.rules, configuration.calendars
-            return Led(
-                component, path, lambda store: activator.service.service(station, store, rules, hosts, lists, calendars)
-            )
+            rules, around = configuration.rules, surroundings(configuration)
+            return Led(component, path, lambda store: activator.service.service(station, store, rules, around))
         case "orchestrator":
             flows, reach = configuration.workflows, configuration.adapters
             return Led(
@@ -102,6 +102,13 @@ def compose(component: str, configuration: Configuration, station: Station) -> S
         case "helper":
             return Helper(station, policy, reached_services(configuration), actions=CATALOGUE.actions)
     raise ValueError(f"no component is called '{component}'")
+
+
+def surroundings(configuration: Configuration) -> Surroundings:
+    """Return what the rules of this installation may look at."""
+    inventory, calendars = configuration.inventory, configuration.calendars
+    times = {name: Times(calendar) for name, calendar in calendars.items()}
+    return Surroundings(inventory.variable, configuration.lists, times, inventory.hosts)
 
 
 def reached_services(configuration: Configuration) -> list[AnyService]:
@@ -135,7 +142,7 @@ def deciders(configuration: Configuration) -> Deciders:
     epoch, audience = 1, "agents"
     return {
         "analyzers": lambda: Inference(methods, hosts, lists),
-        "activator": lambda: Activator(configuration.rules, hosts, lists, epoch, configuration.calendars),
+        "activator": lambda: Activator(configuration.rules, surroundings(configuration), epoch),
         "orchestrator": lambda: Conductor(Journal(flows), Reach(adapters, hosts, lists, epoch, audience)),
     }
 

@@ -1,5 +1,6 @@
 """What types of settings are made of beyond Python's own: durations, sizes, and forms that others define."""
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 
@@ -8,6 +9,7 @@ from exhaust.documents.nodes import At, Fault, Node, Scalar, Severity, got
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,9})([KMGT]?)(i?)B")
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -96,5 +98,19 @@ class SizeForm:
         return wrong(node, self.expected, path, faults) if size is None else size
 
 
+class ShareForm:
+    """Binds a share such as `40%` to a fraction."""
+
+    expected = "a share such as 40%"
+    schema: ClassVar = {"type": "string", "pattern": f"^{_SHARE.pattern}$", "description": "such as 40%"}
+    takes = (Scalar,)
+
+    def bind(self, node: Scalar, path: str, faults: list[Fault], _context: Context) -> float | Invalid:
+        found = _SHARE.fullmatch(node.text)
+        share = float(found[1]) / 100 if found else math.nan
+        return share if 0 < share <= 1 else wrong(node, self.expected, path, faults)
+
+
 Duration: TypeAlias = Annotated[float, DurationForm()]
 Size: TypeAlias = Annotated[int, SizeForm()]
+Share: TypeAlias = Annotated[float, ShareForm()]

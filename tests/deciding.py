@@ -11,10 +11,11 @@ from tests.harness import HOST, NOW, Harness
 
 M = TypeVar("M", bound=Message)
 
-_FRAME = """
-hosts:
+_HOSTS = """hosts:
   - {name: "web-[1:3]", labels: {role: web}}
   - {name: db-1, labels: {role: db}}
+"""
+_FRAME = """
 adapters: [{name: ops, use: notify, url: "log:"}]
 workflows:
   - name: mend
@@ -35,10 +36,11 @@ class Rig:
         on: str = "service.down",
         more: Sequence[str] = (),
         above: str = "",
+        hosts: str = _HOSTS,
     ) -> None:
         own = (f"on: {on}", "run: mend", 'with: {service: "${{ cause.labels.service }}"}', f"mode: {mode}", *lines)
         rule = "  - name: restart\n" + "".join(f"    {line}\n" for line in own)
-        self.harness = Harness(folder, above + _FRAME + rule + "".join(f"  - {entry}\n" for entry in more))
+        self.harness = Harness(folder, above + hosts + _FRAME + rule + "".join(f"  - {entry}\n" for entry in more))
         for other in ("analyzers", "orchestrator"):
             del self.harness.desks[other]
         self._facts = 0

@@ -258,3 +258,68 @@ def test_a_field_that_no_fact_has_is_found_in_what_is_given_too(tmp_path: Path) 
     )
     _, faults = check(path, CATALOGUE)
     assert [str(fault) for fault in faults if "sevrice" in str(fault)]
+
+
+# The fleet
+
+
+def fired(rig: Rig) -> list[str | None]:
+    return [one.host for one in rig.of(Activation)]
+
+
+@RESTARTS
+def test_a_rule_acts_on_no_more_than_its_share_of_a_group_at_once(tmp_path: Path, restart: bool) -> None:
+    many = 'hosts: [{name: "app-[01:20]", labels: {rack: r1}}, {name: "app-[21:30]", labels: {rack: r2}}]\n'
+    rig = Rig(tmp_path, 'guard: {fleet: {share: "10%", of: rack}, concurrent: 99, cooldown: 0s}', hosts=many)
+    for host in ("app-01", "app-02", "app-03", "app-21", "app-22"):
+        rig.open(host=host)
+    assert fired(rig) == ["app-01", "app-02", "app-21"]
+    if restart:
+        rig.harness.restart()
+    rig.end("not_recovered", run=0)
+    assert fired(rig)[3:] == ["app-03"]
+
+
+def test_of_a_small_group_one_may_be_acted_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 'guard: {fleet: {share: "10%", of: role}, cooldown: 0s}')
+    rig.open()
+    rig.open(host="web-2")
+    assert (fired(rig), outcomes(rig)[-1]) == ([HOST], ("refused", ["fleet"]))
+
+
+def test_so_many_must_be_left_well_while_one_more_is_acted_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 'guard: {healthy: {role: "60%"}, cooldown: 0s}')
+    other = rig.open(name="disk.failed", host="web-2", severity="error")
+    rig.open(host="web-3", labels={"service": "mail"})
+    assert outcomes(rig) == [("refused", ["healthy"])]
+    rig.close(other)
+    rig.harness.advance(15)
+    assert fired(rig) == ["web-3"]
+
+
+def test_a_warning_makes_no_host_unwell(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 'guard: {healthy: {role: "60%"}, cooldown: 0s}')
+    rig.open(name="disk.slow", host="web-2", severity="warning")
+    rig.open(host="web-3")
+    assert fired(rig) == ["web-3"]
+
+
+def test_what_many_have_at_once_is_not_answered_host_by_host(tmp_path: Path) -> None:
+    tell = 'name: tell, on: service.down, notify: {to: ops, text: "${{ cause.host }}"}'
+    rig = Rig(tmp_path, "for: 1m", QUICK, more=[f"{{{tell}}}"])
+    facts = [rig.open(host=host, valid_until=NOW + 9999) for host in ("web-1", "web-2", "web-3")]
+    rig.harness.advance(61)
+    assert {one.workflow for one in rig.of(Activation)} == {"notify"}
+    assert [reason.guard for reason in rig.of(Decision)[-1].reasons] == ["correlated"]
+    for fact in facts[:2]:
+        rig.close(fact)
+    rig.harness.advance(15)
+    assert [one.host for one in rig.of(Activation) if one.workflow == "mend"] == ["web-3"]
+
+
+def test_what_is_too_much_at_once_a_rule_may_say_itself(tmp_path: Path) -> None:
+    own = 'guard: {correlated: {share: "80%", least: 4}, concurrent: 9, cooldown: 0s}'
+    rig = Rig(tmp_path, own)
+    for host in ("web-1", "web-2", "web-3", "db-1"):
+        rig.open(host=host)
+    assert fired(rig) == ["web-1", "web-2", "web-3"]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activator.decisions import Activator
+from activator.questions import Surroundings
 from activator.rules import Rule
 from exhaust.inventory import Inventory
 from exhaust.language import define
@@ -39,7 +40,7 @@ class Seat:
 
     def __init__(self, rules: Iterable[dict[str, Any]]) -> None:
         self.disk, self.looks = Disk(), 0
-        self.activator = Activator([define(Rule, rule) for rule in rules], self._host, {}, 1)
+        self.activator = Activator([define(Rule, rule) for rule in rules], Surroundings(self._host), 1)
         self.said: list[Any] = []
         self.recall()
 

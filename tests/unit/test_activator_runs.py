@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activator.guards import Question, Run, ask
+from activator.guards import Question, ask
 from activator.rules import Rule
+from activator.run import Run
 from activator.runs import Runs
 from exhaust.language import define
 from tests.harness import NOW

@@ -4,12 +4,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from activator.guards import GUARDS, Question, Run, ask
+from activator.facts import Facts
+from activator.fleet import Fleet
+from activator.guards import GUARDS, Question, ask
 from activator.rules import Rule
+from activator.run import Run
+from activator.runs import Runs
 from exhaust.calendars import Calendar, Times
 from exhaust.configuration import load
+from exhaust.depot import no_rows
 from exhaust.main import CATALOGUE
 from exhaust.messages import Fact, Order
 from tests.harness import HOST, NOW
@@ -53,6 +59,16 @@ def run(ended: float | None = None, **given: Any) -> Run:
     if ended is not None:
         about = {"ended": NOW + ended, "verdict": "not_recovered"} | about
     return Run(**about)
+
+
+def ill_fleet(rule: Rule) -> Fleet:
+    """Return three hosts that all have the fact, and are all acted upon."""
+    hosts = [HOST, "web-8", "web-9"]
+    facts, runs = Facts(no_rows), Runs({rule.name: rule}, no_rows)
+    for host in hosts:
+        facts.put(msgspec.structs.replace(FACT, host=host, episode=host), None)
+        runs.start(run(host=host, execution=host, identity=host))
+    return Fleet({host: {"role": "web"} for host in hosts}, facts, runs)
 
 
 def names(asked: Question) -> list[str]:
@@ -178,18 +194,17 @@ def test_all_that_refuse_are_told_in_their_order(tmp_path: Path) -> None:
         "given: {spare: {open: spare.up}}",
         "for: 10m",
         "unless_during: lunch",
-        "guard: {attempts: 1, concurrent: 1, limit: {runs: 1, window: 1h}}",
-        "escalate: [{run: mend, mode: observe}]",
+        'guard: {attempts: 1, concurrent: 1, limit: {runs: 1}, fleet: {share: "9%"}, healthy: {role: "99%"}}',
     )
-    about = {
+    about: dict[str, Any] = {
         "given": {"spare": None},
         "unless": {"rack.silent": "open"},
         "starts": [NOW],
-        "calendars": {"lunch": ALWAYS},
+        "fleet": ill_fleet(asked),
     }
+    about |= {"calendars": {"lunch": ALWAYS}, "host": KNOWN | {"known": False}, "now": NOW + 100}
     halt = Order(id="o", time=NOW, causes=(), order="halt", target=None, by="ann")
-    runs = [run(-1, rung=1), run(rung=1)]
-    told = names(question(asked, *runs, now=NOW + 100, host=None, number=1, halt=halt, **about))
+    told = names(question(msgspec.structs.replace(asked, mode="observe"), run(-1), run(), halt=halt, **about))
     assert list(dict.fromkeys(told)) == [guard.__name__.removeprefix("_") for guard in GUARDS]
 
 
