@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activator.rules import Guard
+from activator.rules import Guard, Rule
 from exhaust.clock import SystemClock
 from exhaust.commands.beginning import values, write
 from exhaust.commands.command import Root
@@ -100,3 +100,26 @@ async def test_the_emitter_of_the_how_to_is_short_and_observes(tmp_path: Path) -
     assert await observe(emitter, settings, SystemClock(), seconds=0.5, streams=emitter.streams, out=out)
     record = json.loads(out.getvalue().splitlines()[0])
     assert set(emitter.streams["open"]) == set(record) - {"stream", "time"}
+
+
+def examples() -> list[Any]:
+    """Return what docs/rules.md shows of each key: its title, its rules, its tests."""
+    sections = re.split(r"^## ", text_of("docs/rules.md"), flags=re.MULTILINE)
+    found = [(section.partition("\n")[0], *blocks(section, "yaml")) for section in sections[1:]]
+    return [pytest.param(*shown, id=title) for title, *shown in found if shown]
+
+
+@pytest.mark.parametrize(("rules", "tests"), examples())
+def test_every_example_of_a_rule_does_what_is_said(tmp_path: Path, rules: str, tests: str) -> None:
+    around = blocks(text_of("docs/rules.md"), "yaml")[0]
+    (tmp_path / "exhaust.yaml").write_text(around + rules)
+    (tmp_path / "tests.yaml").write_text(f"configuration: exhaust.yaml\n{tests}")
+    out = io.StringIO()
+    run_tests([str(tmp_path / "tests.yaml")], Root(CATALOGUE, run, deciders), as_json=False, out=out)
+    assert re.fullmatch(r"\d+ passed, 0 failed\n", out.getvalue()), out.getvalue()
+
+
+def test_every_key_of_a_rule_and_its_guard_is_shown() -> None:
+    text = text_of("docs/rules.md")
+    keys = {name.rstrip("_") for type_ in (Rule, Guard) for name in type_.__struct_fields__} - {"name", "guard"}
+    assert not {key for key in keys if f"`{key}`" not in text and f" {key}" not in text}
