@@ -28,6 +28,7 @@ from exhaust.worker import Effect, Keep, Rows
 _FORGET_RUNS_AFTER = 7 * 86_400.0
 # A candidate that nothing but these hold back waits for its time.
 _TIME_TELLS = frozenset({"for", "during", "mode"})
+_FLEET_TELLS = frozenset({"fleet", "healthy", "correlated"})
 
 
 class Activator:
@@ -217,8 +218,9 @@ class Activator:
             yield Keep(candidate.key, candidate)
             return
         refusals = ask(question)
-        reminded = self._remind(candidate, min((refusal.until for refusal in refusals), default=math.inf))
-        if resumed and refusals and candidate.told.partition(" ")[0] == _outcome(refusals):
+        lasting = _without_fleet(refusals) or refusals
+        reminded = self._remind(candidate, min((refusal.until for refusal in lasting), default=math.inf))
+        if resumed and refusals and candidate.told.partition(" ")[0] == _outcome(lasting):
             # To be asked again after a start is no repeat, and what else may refuse by now is no news.
             if not reminded:
                 return
@@ -306,6 +308,11 @@ class Activator:
         """Drop runs that no guard can look back to; one never heard of again is over, and nobody knows how."""
         yield from self._runs.give_up(now)
         yield from self._runs.forget(now - max(self._rules.window, _FORGET_RUNS_AFTER))
+
+
+def _without_fleet(refusals: Sequence[Refusal]) -> list[Refusal]:
+    """Return what refuses for other reasons than how other hosts are, which no candidate hears of as it changes."""
+    return [refusal for refusal in refusals if refusal.reason.guard not in _FLEET_TELLS]
 
 
 def _outcome(refusals: Sequence[Refusal]) -> str:

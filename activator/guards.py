@@ -201,7 +201,7 @@ def _fleet(question: Question) -> Iterator[Refusal]:
     busy = question.fleet.acted_on(group, question.rule.name) | {question.fact.host}
     if len(busy) > most:
         want = f"at most {most} of {len(group)} hosts at once"
-        yield Refusal(Reason("fleet", len(busy), want), question.now + ASK_AGAIN)
+        yield Refusal(Reason("fleet", len(busy), want), _next_look(question.now))
 
 
 def _healthy(question: Question) -> Iterator[Refusal]:
@@ -213,7 +213,7 @@ def _healthy(question: Question) -> Iterator[Refusal]:
         unwell = question.fleet.unwell(group) | {question.fact.host}
         if len(unwell) > most:
             want = f"at most {most} of the {len(group)} hosts of one {label} not well"
-            yield Refusal(Reason("healthy", len(unwell), want), question.now + ASK_AGAIN)
+            yield Refusal(Reason("healthy", len(unwell), want), _next_look(question.now))
 
 
 def _correlated(question: Question) -> Iterator[Refusal]:
@@ -225,7 +225,7 @@ def _correlated(question: Question) -> Iterator[Refusal]:
     ill = question.fleet.ill(group, question.fact.name)
     if ill >= guard.least and ill > guard.share * len(group):
         want = f"fewer than {guard.least}, or at most {100 * guard.share:g} % of {len(group)} hosts with the same fact"
-        yield Refusal(Reason("correlated", ill, want), question.now + ASK_AGAIN)
+        yield Refusal(Reason("correlated", ill, want), _next_look(question.now))
 
 
 def _group(question: Question, share: FleetShare | Correlated | None) -> frozenset[str]:
@@ -233,6 +233,11 @@ def _group(question: Question, share: FleetShare | Correlated | None) -> frozens
     if share is None or question.fleet is None or question.fact.host is None or question.rung.run is None:
         return frozenset()
     return question.fleet.group(share.of, _label(question, share.of) if share.of else None)
+
+
+def _next_look(now: float) -> float:
+    """Return the next of the moments at which all look again, whenever they are asked in between."""
+    return (math.floor(now / ASK_AGAIN) + 1) * ASK_AGAIN
 
 
 def _at_least_one(count: float) -> int:

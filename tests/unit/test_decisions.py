@@ -232,7 +232,7 @@ def test_an_end_of_a_run_that_is_not_ours_changes_nothing(tmp_path: Path) -> Non
 
 
 def test_repeated_answers_raise_the_count(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, "guard: {concurrent: {role: 1}}")
+    rig = Rig(tmp_path, "guard: {concurrent: {role: 1}, correlated: {least: 9}}")
     facts = [rig.open(host=host) for host in ("web-1", "web-2", "web-3")]
     for number, fact in enumerate(facts[:2]):
         rig.close(fact)

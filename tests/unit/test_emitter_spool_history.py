@@ -143,6 +143,6 @@ class Ahead(Spool):
     ids=["a sync is skipped", "a batch is dropped", "confirmed too early", "position ahead"],
 )
 def test_a_fault_of_the_spool_would_be_noticed(parts: dict[str, Callable[..., Any]]) -> None:
-    hunt = settings(SETTINGS, max_examples=400, phases=[Phase.generate], derandomize=True, database=None)
+    hunt = settings(SETTINGS, max_examples=2000, phases=[Phase.generate], derandomize=True, database=None)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(history(**parts), settings=hunt)
