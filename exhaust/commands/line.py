@@ -17,6 +17,7 @@ from exhaust.commands import (
     letters,
     operating,
     reading,
+    refusing,
     serving,
     testing,
     trying,
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     *testing.COMMANDS,
     *trying.COMMANDS,
     *reading.COMMANDS,
+    *refusing.COMMANDS,
     *letters.COMMANDS,
     *operating.COMMANDS,
 )
