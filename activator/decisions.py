@@ -138,14 +138,18 @@ class Activator:
             return
         back = next(iter(event.causes), None) if event.verdict == "relapsed" else run.back
         yield self._runs.end(run, min(event.time, now), event.verdict, back)
+        yield from self._judge_after(run, event.id, now)
+
+    def _judge_after(self, run: Run, cause: str, now: float) -> Iterator[Effect]:
+        """Judge whom the end of a run is news to: its own fault, and what waits."""
         alike = self._same_fault(run) if run.failed else set()
         rules = {run.rule: None} | (dict.fromkeys(sorted(self._rules.keyed)) if run.key else {})
         for candidate in chain.from_iterable(map(self._candidates.of_rule, rules)):
             if candidate.told == FIRED and candidate.episode != run.episode and candidate.episode not in alike:
                 continue  # it waits for nothing: its own run is under way
-            yield from self._judge(candidate, (event.id,), now)
+            yield from self._judge(candidate, (cause,), now)
             if (candidate.rule, candidate.rung) == (run.rule, run.rung) and candidate.episode in alike:
-                yield from self._climb(candidate, (event.id,), now)
+                yield from self._climb(candidate, (cause,), now)
 
     def _asked(self, order: Order, now: float) -> Iterator[Effect]:
         decision, activation, run = self._triggers.answer(order, self._runs, now)
@@ -306,7 +310,9 @@ class Activator:
 
     def _forget(self, now: float) -> Iterator[Effect]:
         """Drop runs that no guard can look back to; one never heard of again is over, and nobody knows how."""
-        yield from self._runs.give_up(now)
+        for due, run in self._runs.lost(now):
+            yield self._runs.end(run, due, "unknown", None)
+            yield from self._judge_after(run, run.execution, now)
         yield from self._runs.forget(now - max(self._rules.window, _FORGET_RUNS_AFTER))
 
 

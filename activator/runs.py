@@ -87,13 +87,13 @@ class Runs:
                 yield self._kept.put(run.execution, run)
             self._count(run)
 
-    def give_up(self, now: float) -> Iterator[Keep]:
-        """End those never heard of again: nobody knows how."""
+    def lost(self, now: float) -> Iterator[tuple[float, Run]]:
+        """Yield those never heard of again, with since when they are given up: nobody knows how they went."""
         while self.due <= now:
             due, execution = heapq.heappop(self._losses)
             run = self._under_way.get(execution)
             if run is not None and run.started + _LOST_AFTER == due:
-                yield self.end(run, due, "unknown", None)
+                yield due, run
 
     def forget(self, before: float) -> Iterator[Keep]:
         """Drop those that ended before then."""

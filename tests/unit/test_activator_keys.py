@@ -323,3 +323,21 @@ def test_what_is_too_much_at_once_a_rule_may_say_itself(tmp_path: Path) -> None:
     for host in ("web-1", "web-2", "web-3", "db-1"):
         rig.open(host=host)
     assert fired(rig) == ["web-1", "web-2", "web-3"]
+
+
+# Runs that nobody hears of again
+
+
+@RESTARTS
+def test_a_slot_that_is_given_up_goes_to_who_waits_and_its_own_fault_to_the_next_rung(
+    tmp_path: Path, restart: bool
+) -> None:
+    rig = Rig(tmp_path, "guard: {concurrent: 1}", "escalate: [{notify: {to: ops, text: gone}}]")
+    rig.open(valid_until=NOW + 1e6)
+    rig.open(labels={"service": "mail"}, valid_until=NOW + 1e6)
+    if restart:
+        rig.harness.restart()
+    rig.harness.advance(86_399)
+    assert outcomes(rig) == [("fired", []), ("refused", ["concurrent"])]
+    rig.harness.advance(1)
+    assert sorted(one.workflow for one in rig.of(Activation)) == ["mend", "mend", "notify"]

@@ -48,7 +48,13 @@ def test_guards_need_no_other_runs(starts: list[Any], limit: Any, host: str | No
     here = {"name": host, "labels": role, "known": True}
 
     def answers(seen: Any) -> Any:
-        about: dict[str, Any] = {"fact": fact(host=host, episode="e1"), "identity": "i", "facts": {}, "lists": {}, "since": NOW}
+        about: dict[str, Any] = {
+            "fact": fact(host=host, episode="e1"),
+            "identity": "i",
+            "facts": {},
+            "lists": {},
+            "since": NOW,
+        }
         return ask(Question(rule=asked, number=0, host=here, runs=seen, now=NOW, **about))
 
     for one in (runs, Runs({"mend": asked}, disk.rows)):
@@ -73,10 +79,11 @@ def test_one_never_heard_of_again_is_given_up_after_a_day_and_its_slot_is_free()
     runs = Runs({}, Disk().rows)
     runs.start(run(1, "mend", 0, "i", "web-1", {}))
     assert runs.due == NOW - 999 + DAY
-    assert list(runs.give_up(runs.due - 0.001)) == []
-    (row,) = runs.give_up(runs.due)
-    assert (row.key, row.value.ended, row.value.verdict) == ("run/x1", NOW - 999 + DAY, "unknown")
-    assert (runs.of_rule("mend"), len(runs)) == ((), 0)
+    assert list(runs.lost(runs.due - 0.001)) == []
+    ((due, lost),) = runs.lost(runs.due)
+    assert (due, lost.execution) == (NOW - 999 + DAY, "x1")
+    runs.end(lost, due, "unknown", None)
+    assert (runs.of_rule("mend"), len(runs), list(runs.lost(due + DAY))) == ((), 0, [])
 
 
 @pytest.mark.parametrize("again", [False, True])

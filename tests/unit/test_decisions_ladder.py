@@ -215,7 +215,6 @@ def test_a_run_that_is_never_heard_of_again_gives_its_slot_back_after_a_day(tmp_
     rig.harness.advance(23 * 3600)
     assert rig.told[-1][1] == "refused"
     rig.harness.advance(3600)
-    rig.open(labels={"service": "c"})
     assert rig.told[-1][1] == "fired"
 
 
