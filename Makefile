@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test check docs lock rabbitmq soak-crashes soak-short soak soak-mutants perf-docs clean \
 	bench-loop bench-hops bench-expressions bench-throughput bench-latency bench-peers bench-growth bench-spool \
-	bench-inference
+	bench-inference bench-emitters
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,6 +60,10 @@ bench-peers: $(DEV)  ## the same fault under ansible-rulebook, Prometheus with A
 
 bench-inference: $(DEV)  ## processor time of a record in the analyzers
 	$(BIN)/python -m benchmarks.inference
+
+bench-emitters: $(DEV)  ## what observing costs, beside other collectors
+	@tests/needs
+	$(BIN)/python -m benchmarks.emitters
 
 bench-growth: $(DEV)  ## cost against the number of hosts, rules and open facts
 	$(BIN)/python -m benchmarks.growth

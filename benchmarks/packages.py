@@ -23,16 +23,21 @@ def debian(package: str, program: str) -> list[str]:
     """Return what runs a program of a Debian package, which is unpacked, not installed, where it is not there."""
     if found := shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
         return [found]
+    folder = unpacked(package)
+    command = [*_SHARING, str(folder / "usr" / "share"), str(folder / "usr" / "bin" / program)]
+    _run([*command, "--version"], folder, f"apt-get install {package}")
+    return command
+
+
+def unpacked(package: str) -> Path:
+    """Return the folder in which a Debian package is unpacked, not installed."""
     folder, remedy = CACHE / package, f"apt-get install {package}"
-    path = folder / "usr" / "bin" / program
-    if not path.exists():
+    if not (folder / "usr").exists():
         with tempfile.TemporaryDirectory() as fetched:
             _run(["apt-get", "download", package], Path(fetched), remedy)
             folder.mkdir(parents=True, exist_ok=True)
             _run(["dpkg", "-x", str(next(Path(fetched).glob("*.deb"))), str(folder)], folder, remedy)
-    command = [*_SHARING, str(folder / "usr" / "share"), str(path)]
-    _run([*command, "--version"], folder, remedy)
-    return command
+    return folder
 
 
 def python(name: str, *requirements: str) -> Path:

@@ -25,10 +25,11 @@ from typing import Any, cast
 import msgspec
 
 from benchmarks.machine import quantiles, save, table
+from emitters.spool.group import Group
 from emitters.spool.opening import opened_log
 from emitters.spool.parcels import Parcel
 from emitters.spool.scribe import Scribe, Then, Thread
-from emitters.spool.segments import Group, Log
+from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
 from exhaust.broker.interface import Broker, Publication
 from exhaust.clock import SystemClock

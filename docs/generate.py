@@ -34,8 +34,8 @@ the same ids. Readers ignore fields that they do not know; a new field has a def
 version.
 
 Signed kinds travel in a DSSE envelope (Ed25519) over the exact bytes shown here. The ends of executions carry their
-signature in the header `signature`. The headers of a batch (`host emitter stream epoch seq count dropped schema`) tell
-the ledger all that it needs.
+signature in the header `signature`. The headers of a batch (`host emitter stream epoch seq count dropped schema`, and
+`forgone` as `epoch:first-last,…` where there is any) tell the ledger all that it needs.
 """
 
 
@@ -111,7 +111,8 @@ def emitters() -> str:
 
 def _emitter(emitter: Emitter[Any]) -> str:
     lines = [f"## {emitter.name}", "", _text(emitter.settings), "", "| setting | if left out |", "|---|---|"]
-    lines += [f"| `{field.encode_name}` | {_default(field)} |" for field in msgspec.structs.fields(emitter.settings)]
+    settings = msgspec.structs.fields(emitter.settings)
+    lines += [f"| `{field.encode_name.rstrip('_')}` | {_default(field)} |" for field in settings]
     for stream, fields in emitter.streams.items():
         lines += ["", f"### {emitter.name}.{stream}", "", "| field | type | meaning |", "|---|---|---|"]
         lines += [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in map(_described, fields.items())]
@@ -144,21 +145,27 @@ set; as long as that is wrong, `clock.skew` says so of every host, and closes on
 | twice | `duplicates` | batches that came again; nobody counts their records twice |
 | dropped | `dropped`, by `reasons` | records that their emitter gave up, as it says itself |
 | dead | `dead` | batches that lie among the dead letters: `exhaust dead-letters` lists them |
-| | `given_up` | batches that did not come, and that their emitter gave up, as it says itself |
+| given up | `given_up` | batches that did not come, and that their emitter gave up, as it says itself |
 | flying | `in_flight` | batches that may yet come: missed for less than 60 seconds, or their host sends its backlog |
 | missing | `missing` | batches that did not come |
 | heard | `last_heard` | when the last batch came |
 
-Every number of a stream is in exactly one of `received`, `dead`, `given_up`, `in_flight` and `missing`. The 8 epochs of
-a stream that were heard of last, an epoch being one run of its emitters, are remembered number by number, others as
-sums: what comes of one of those is counted anew. Of epochs that began before the collector was first started, only what
-follows the first batch that came is accounted for. A dead letter counts for a batch that did not come only where the
-broker says that it made it one.
+Every number of a stream is in exactly one of `received`, `dead`, `given_up`, `in_flight` and `missing`: all up to the
+highest that came of its epoch, and beyond that what was given up. Of what else got lost at the very end of an epoch
+nobody knows. The 8 epochs of a stream that were heard of last, an epoch being one run of its emitters, are remembered
+number by number, others as sums: what comes or is told of one of those is counted anew. Of epochs that began before the
+collector was first started, only what follows the first batch that came, and what was given up, is accounted for.
+
+What was given up a batch says in its header `forgone`. Only a batch that is new is listened to, about numbers of its
+epoch below its own and of earlier epochs; what comes live where a number was called given up, or as the highest of its
+epoch, belies what was said of the numbers of that gap and above. A dead letter counts for a batch that did not come
+only where its headers say that the broker made it one (`x-death`): who may publish to the dead letters can write those,
+too.
 
 The ledger knows only what reaches it. Each of the collector's queues for telemetry holds 256 MiB, and then loses its
 oldest: after a long absence of the collector alone, `telemetry.gap` may be about batches that only the ledger missed.
 And it takes headers at their word: who has the broker password of an emitter can use up numbers of its streams, and the
-genuine batches then count as `duplicates` until their epoch ends.
+genuine batches then count as `duplicates` until their epoch ends; or call given up what is missing of them.
 """
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from emitters.meter import Meter
 from emitters.spool.parcels import Parcel, Stream
 from exhaust.plugins import Emitter, Keeps, Settings
 
@@ -48,6 +49,7 @@ class Use:
     last_time: float | None = None
     restarts: int = 0
     last_error: str = ""
+    meter: Meter = field(default_factory=Meter)
     moved: dict[str, msgspec.Raw | int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     size: int = 0  # of all positions together

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, cast
 
 import msgspec
 
 from emitters.lanes import Lane, Use, uses
+from emitters.meter import metering
+from emitters.self import seeing
 from emitters.spool.parcels import Parcel
 from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
@@ -43,7 +45,7 @@ class Emitters:
     ) -> None:
         self._clock = station.clock
         self._spool = spool or Spool(log, station.broker, station.host, station.clock)
-        self._uses = uses(emitters)
+        self._uses = uses([(seeing(emitter, self.status), settings) for emitter, settings in emitters])
         now = self._clock.now()
         self._lanes = {
             (emitter.name, stream): Lane((emitter.name, stream), emitter.keeps, emitter.waits, now)
@@ -54,11 +56,11 @@ class Emitters:
 
     async def run(self, until: asyncio.Event) -> None:
         """Observe until told; then close the emitters, send what is there, and wait a while for the confirms."""
-        try:
+        with closing(self._spool), metering():
             async with asyncio.TaskGroup() as group:
                 spool = group.create_task(self._spool.run(), name="spool")
                 self._put([lane.empty() for lane in self._lanes.values()])  # tells the ledger what to expect
-                tasks = [group.create_task(self._observe(one, until), name=one.name) for one in self._uses]
+                tasks = [self._start(group, one, until) for one in self._uses]
                 tasks.append(group.create_task(self._gather(), name="gather"))
                 tasks.append(group.create_task(self._beat(), name="heartbeat"))
                 await until.wait()
@@ -68,8 +70,6 @@ class Emitters:
                 self._put_waiting()
                 await self._spool.drain()
                 spool.cancel()
-        finally:
-            self._spool.close()
 
     def status(self) -> dict[str, Any]:
         """Return what an operator wants to know of it."""
@@ -82,6 +82,8 @@ class Emitters:
                     "last_time": one.last_time,
                     "restarts": one.restarts,
                     "last_error": one.last_error,
+                    "dropped": self._spool.dropped(one.emitter.name),
+                    "cpu_seconds": round(one.meter.seconds, 6),
                     "sources": one.sources,
                 }
                 for one in self._uses
@@ -91,6 +93,9 @@ class Emitters:
 
     def stuck(self) -> str:
         return self._spool.stuck()
+
+    def _start(self, group: asyncio.TaskGroup, one: Use, until: asyncio.Event) -> asyncio.Task[None]:
+        return group.create_task(self._observe(one, until), name=one.name, context=one.meter.context())
 
     async def _observe(self, one: Use, until: asyncio.Event) -> None:
         """Run one emitter again and again, after a pause that grows while it keeps failing."""

@@ -2,8 +2,9 @@
 
 A `kept` service is a child of the agent's helper, which writes `STATE/services/<name>.json` and announces each change
 as the same JSON in a datagram to `STATE/run/service.news`; one of provider `supervisord` is asked of that, over its
-socket, and announced by the helper too where it was the helper's doing; any other is found by its pidfile. Each is
-watched by pidfd. Files and supervisord are asked at every beat as well, in case an announcement was lost.
+socket, and announced by the helper too where it was the helper's doing; one of `systemd` is asked of systemctl; any
+other is found by its pidfile. Each is watched by pidfd. Files, supervisord and systemctl are asked at every beat as
+well, in case an announcement was lost.
 """
 
 import asyncio
@@ -15,9 +16,11 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
+from emitters.keepers.enquiry import Enquiry
 from emitters.keepers.kept import Kept, News, Told
 from emitters.keepers.pidfile import Pidfile
-from emitters.keepers.supervisord import Enquiry, Supervised
+from emitters.keepers.supervisord import Supervised
+from emitters.keepers.systemd import Systemctl, Unit, why_not
 from emitters.keepers.watched import Watched
 from exhaust.clock import Clock
 from exhaust.plugins import Emitter, Fields, Record, Settings
@@ -26,21 +29,28 @@ from exhaust.supervisord import Supervisord
 
 STATE: Fields = {
     "service": "string: its name in the settings",
-    "provider": "string: who keeps it: kept (the agent's helper), supervisord, or pidfile (somebody else)",
+    "provider": "string: who keeps it: kept (the agent's helper), supervisord, systemd, or pidfile (somebody else)",
     "state": "string: running (its process lives, starting and stopping included); "
-    "stopped (not wanted, ended with 0, stopped by supervisord, or not there by its pidfile); "
-    "failed (ended otherwise, or supervisord cannot start it); gone (ended, and nobody has told how); "
-    "missing while nothing is known: of a kept one not yet started, or where supervisord does not answer",
+    "stopped (not wanted, ended with 0, stopped by its keeper, or not there by its pidfile); "
+    "failed (ended otherwise, or its keeper cannot start it); gone (ended, and nobody has told how); "
+    "missing while nothing is known: of a kept one not yet started, or where its keeper does not answer",
     "wanted": "bool: whether it ought to run",
     "pid": "int: its main process, also once that has ended",
     "started": "int: when that process started, clock ticks since boot (field 22 of /proc/PID/stat)",
     "exit": "int: how that process ended: its exit status, negative for a signal; "
     "missing after a signal under supervisord, which does not say which",
-    "reason": "string: what supervisord says went wrong with it, or why supervisord could not be asked",
+    "reason": "string: what supervisord or systemd says went wrong with it, or why it could not be asked",
     "since": "timestamp: when that process started if it runs, else when this state was noticed",
     "cpu_percent": "double: what that process used since the last beat, percent of one processor",
     "memory_bytes": "int: resident memory of that process, bytes",
     "restarts": "int: how often another process took its place since this emitter started",
+    # Only of provider systemd; see org.freedesktop.systemd1(5).
+    "active_state": "string: systemd's: active, reloading, inactive, failed, activating, deactivating",
+    "sub_state": "string: systemd's, by the kind of unit: running, exited, dead, auto-restart, …",
+    "result": "string: systemd's: success, or why it failed: exit-code, signal, core-dump, watchdog, oom-kill, …",
+    "unit_restarts": "int: how often systemd has started it again by itself",
+    "unit_memory_bytes": "int: memory of all its processes, bytes; missing where systemd does not count it",
+    "unit_tasks": "int: its processes and threads; missing likewise",
 }
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}(:[A-Za-z0-9][A-Za-z0-9._@-]{0,99})?$"
@@ -50,7 +60,8 @@ _OWN_KEYS = {"kept": "argv", "pidfile": "pidfile", "supervisord": "socket"}
 class Entry(Settings, frozen=True):
     """One service: who keeps it, how it is started, found or asked for, and whether it ought to run.
 
-    The name of one that supervisord keeps is supervisord's: `group:process`, or plain where both are the same.
+    The name of one that supervisord keeps is supervisord's: `group:process`, or plain where both are the same; of one
+    that systemd keeps it is the unit's: `nginx.service`, or `nginx`.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=_NAME)]
@@ -63,8 +74,6 @@ class Entry(Settings, frozen=True):
     wanted: bool = True
 
     def __post_init__(self) -> None:
-        if self.provider == "systemd":
-            raise ValueError("provider 'systemd' is not built yet; there are kept, pidfile and supervisord")
         for provider, key in _OWN_KEYS.items():
             if provider != self.provider and getattr(self, key):
                 raise ValueError(f"'{key}' belongs to provider {provider}; a {self.provider} service has none")
@@ -103,19 +112,23 @@ class _Observer:
         self._found: asyncio.Queue[Record | BaseException] = asyncio.Queue()
 
     def _watched(self, entry: Entry) -> Watched:
+        if entry.provider == "systemd":
+            return Unit(entry.name, self._ended, wanted=entry.wanted)
         if entry.provider == "kept":
             return Kept(entry.name, self._note, wanted=entry.wanted)
         if entry.provider == "supervisord":
             return Supervised(entry.name, self._ended, wanted=entry.wanted)
         return Pidfile(entry.name, self._note, Path(entry.pidfile or ""), wanted=entry.wanted)
 
-    def _enquiries(self, entries: Sequence[Entry]) -> dict[str, Enquiry]:
-        """Return who is asked for each service that a supervisord keeps: one for all of a socket."""
-        found: dict[str, Enquiry] = {}
+    def _enquiries(self, entries: Sequence[Entry]) -> dict[str, Enquiry[Any, Any]]:
+        """Return who is asked for each service that a supervisord or systemd keeps: one for all of a keeper."""
+        units = [service for service in self._services.values() if isinstance(service, Unit)]
+        found = dict.fromkeys([one.name for one in units], Enquiry[Any, Any](Systemctl(), units, self._answered))
         for path in dict.fromkeys(entry.socket for entry in entries if entry.socket):
             of_path = [self._services[entry.name] for entry in entries if entry.socket == path]
             services = [service for service in of_path if isinstance(service, Supervised)]
-            found |= dict.fromkeys([one.name for one in services], Enquiry(Supervisord(path), services, self._answered))
+            asked = Enquiry[Any, Any](Supervisord(path), services, self._answered)
+            found |= dict.fromkeys([one.name for one in services], asked)
         return found
 
     async def __aenter__(self) -> Self:
@@ -161,6 +174,8 @@ class _Observer:
                 enquiry.beat()
 
     def _refresh(self, service: Watched) -> None:
+        if isinstance(service, Unit):
+            return
         told = self._news.read(service.name) if self._news and not isinstance(service, Pidfile) else None
         if isinstance(service, Supervised):
             if told is not None:
@@ -180,10 +195,10 @@ class _Observer:
 
     def _ended(self, service: Watched) -> None:
         self._note(service)
-        if isinstance(service, Supervised):
+        if isinstance(service, Supervised | Unit):
             self._asked[service.name].follow(service)
 
-    def _answered(self, service: Supervised, beat: bool) -> None:
+    def _answered(self, service: Supervised | Unit, beat: bool) -> None:
         self._note(service, beat=beat)
 
     def _note(self, service: Watched, *, beat: bool = False) -> None:
@@ -199,4 +214,9 @@ async def emit(settings: Services, clock: Clock, positions: Mapping[str, Any]) -
             yield await observer.next()
 
 
-EMITTER = Emitter("service", Services, emit, streams={"state": STATE}, keeps="audit")
+def sources() -> Mapping[str, str]:
+    """Return the keepers that not every host has, with why this one has not."""
+    return {"systemd": why_not()}
+
+
+EMITTER = Emitter("service", Services, emit, streams={"state": STATE}, keeps="audit", sources=sources)

@@ -112,9 +112,13 @@ def surroundings(configuration: Configuration) -> Surroundings:
 
 
 def reached_services(configuration: Configuration) -> list[AnyService]:
-    """Return the services of the emitters' settings as the helper reaches them: to keep them, or through who does."""
+    """Return the services of the emitters' settings as the helper reaches them: to keep them, or through who does.
+
+    Those of systemd are only observed.
+    """
     observed = [settings for _, settings in configuration.emitters if isinstance(settings, Services)]
-    return [reached(entry) for settings in observed for entry in settings.services]
+    entries = (entry for settings in observed for entry in settings.services)
+    return [reached(entry) for entry in entries if entry.provider != "systemd"]
 
 
 def reached(entry: Entry) -> AnyService:

@@ -14,21 +14,17 @@ pause (BACKOFF): a rule that restarts such a service should have a `for`, or sup
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from emitters.keepers.kept import Told
 from emitters.keepers.watched import Watched
 from exhaust import supervisord
-from exhaust.errors import UnreachableError
 from exhaust.processes import Process, find
-from exhaust.supervisord import Info, Supervisord
+from exhaust.supervisord import Info
 
 _SETTLED = {supervisord.STOPPED: "stopped", supervisord.FATAL: "failed"}
 _MEANINGS = {**_SETTLED, supervisord.BACKOFF: "failed", supervisord.EXITED: "failed"}
 _LONGEST_REASON = 200
-_PAUSES = (0.0, 0.02, 0.1, 0.4, 1.0, 2.0)
-"""Seconds before each question after an end: long enough together to see a second try of its own."""
 
 
 class Supervised(Watched):
@@ -81,61 +77,3 @@ class Supervised(Watched):
     def _at_rest(self) -> str | None:
         known = self._said or ("gone" if self._process is not None else None)
         return "stopped" if known and not self._wanted else known
-
-
-class Enquiry:
-    """Asks one supervisord. `tell` is called with each service after an answer, and whether it was asked for a beat."""
-
-    def __init__(
-        self, asked: Supervisord, services: Sequence[Supervised], tell: Callable[[Supervised, bool], None]
-    ) -> None:
-        self._supervisord = asked
-        self._services = services
-        self._tell = tell
-        self._due = False
-        self._followed: dict[Supervised, int] = {}
-        self._wake = asyncio.Event()
-
-    def beat(self) -> None:
-        """Ask for all of them; a beat that comes while an answer is awaited waits for that."""
-        self._due = True
-        self._wake.set()
-
-    def follow(self, service: Supervised) -> None:
-        """Ask for one whose process has ended, until it is known what becomes of it, or for some seconds."""
-        self._followed[service] = 0
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Ask until cancelled."""
-        while True:
-            await self._pause()
-            due, self._due = self._due, False
-            services = self._services if due else list(self._followed)
-            if services:
-                await self._ask(services)
-            for service in services:
-                self._tell(service, due)
-                self._follow_on(service)
-
-    async def _pause(self) -> None:
-        pause = min((_PAUSES[count] for count in self._followed.values()), default=None)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        self._wake.clear()
-
-    def _follow_on(self, service: Supervised) -> None:
-        count = self._followed.pop(service, len(_PAUSES)) + 1
-        if count < len(_PAUSES) and not service.settled:
-            self._followed[service] = count
-
-    async def _ask(self, services: Sequence[Supervised]) -> None:
-        asked = asyncio.get_running_loop().time()
-        answers: Sequence[Info | Exception]
-        try:
-            answers = await self._supervisord.infos([service.name for service in services])
-        except UnreachableError as exc:
-            answers = [exc] * len(services)
-        for service, answer in zip(services, answers, strict=True):
-            service.hear(answer, asked)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -48,6 +48,7 @@ class Watched:
         self._since: float | None = None
         self._known: tuple[Any, ...] = ()
         self._usage: _Usage | None = None
+        self._details: Mapping[str, Any] = {}
 
     @property
     def state(self) -> str | None:
@@ -119,6 +120,7 @@ class Watched:
             "reason": self._reason or None,
             "since": self._since,
             "restarts": self._restarts,
+            **self._details,
         }
         if not urgent:
             known |= self._measure(now)

@@ -123,3 +123,12 @@ def test_every_key_of_a_rule_and_its_guard_is_shown() -> None:
     text = text_of("docs/rules.md")
     keys = {name.rstrip("_") for type_ in (Rule, Guard) for name in type_.__struct_fields__} - {"name", "guard"}
     assert not {key for key in keys if f"`{key}`" not in text and f" {key}" not in text}
+
+
+def test_what_is_told_to_observe_a_host_by_is_sound_and_names_every_emitter(tmp_path: Path) -> None:
+    (block,) = blocks(text_of("docs/howto/observe.md"), "yaml")
+    (tmp_path / "observe.yaml").write_text(block)
+    configuration, faults = check(tmp_path, CATALOGUE)
+    assert [fault for fault in faults if fault.severity == "error"] == []
+    assert configuration is not None
+    assert {emitter.name for emitter, _ in configuration.emitters} == set(BUILT_IN["emitters"])

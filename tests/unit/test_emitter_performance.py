@@ -7,10 +7,11 @@ from typing import cast
 
 import pytest
 
-from emitters.filesystems import Asking
-from emitters.interfaces import NETWORK
-from emitters.performance import EMITTER, STREAMS, Performance, StreamName, emit
-from emitters.system import SYSTEM, System, counters, levels, rates
+from emitters.measures.filesystems import Asking
+from emitters.measures.interfaces import NETWORK
+from emitters.measures.proc import Proc
+from emitters.measures.system import SYSTEM, System, counters, levels, rates
+from emitters.performance import STREAMS, Performance, StreamName, emit
 from exhaust.clock import Clock, VirtualClock
 from exhaust.documents.binding import bind
 from exhaust.documents.document import compose
@@ -79,7 +80,7 @@ def test_levels_are_bytes_and_percent() -> None:
 
 async def test_the_files_of_this_host_are_read_whole() -> None:
     with ExitStack() as opened:
-        (record,) = await System(opened).look(1.0)
+        (record,) = await System(Proc(opened)).look(1.0)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert record["memory_total_bytes"] == pages
     assert record["processes"] > 0
@@ -99,8 +100,8 @@ async def test_a_record_every_beat_has_exactly_the_documented_fields() -> None:
 
 
 async def test_each_stream_that_is_asked_for_has_a_record_at_a_beat_and_no_other() -> None:
-    assert set(EMITTER.streams) == {"system", "filesystem", "network", "process"}
-    asked: tuple[tuple[StreamName, ...], ...] = ("system", "filesystem", "network"), ("network", "process")
+    everywhere: tuple[StreamName, ...] = ("cpu", "memory", "disk", "process", "user", "computer", "system")
+    asked: tuple[tuple[StreamName, ...], ...] = Performance().streams, ("network", "user"), everywhere
     for streams in asked:
         clock, found = VirtualClock(), set()
         async with aclosing(observed(Performance(every=1.0, streams=streams), clock)) as records:
@@ -127,7 +128,7 @@ def test_streams_and_filters_are_taken_and_processes_are_on_request() -> None:
         'every: 1s\nstreams: [process, filesystem, network]\nmounts: [/, "/srv/*"]\ninterfaces: ["eth*"]\nmost: 100\n'
     )
     assert faults_of(text) == []
-    assert "process" not in Performance().streams
+    assert not {"process", "user"} & set(Performance().streams)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,11 @@ def test_streams_and_filters_are_taken_and_processes_are_on_request() -> None:
             "{streams: [system], mounts: [/]}",
             "'mounts' belongs to stream 'filesystem', which 'streams' does not name",
         ),
+        ("streams: [folder]", "stream 'folder' needs 'folders', the paths of those to count"),
+        ("{streams: [folder], folders: [srv]}", "at folders[0]"),
+        ("{streams: [pressure], stalls: [{resource: cpu}]}", "a stall has either 'some' or 'full'"),
+        ("{streams: [pressure], stalls: [{resource: cpu, some: 2s}]}", "'some' is to be more than nothing, and not"),
+        ("{streams: [pressure], stalls: [{resource: cpu, some: 1s, within: 20s}]}", "expected at most 10"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(text: str, fault: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from emitters.filesystems import FILESYSTEM, Asking, Filesystems
-from emitters.mounts import chosen, in_sight, parse
+from emitters.measures.filesystems import FILESYSTEM, Asking, Filesystems
+from emitters.measures.mounts import chosen, in_sight, parse
 from exhaust.clock import VirtualClock
 
 WITHIN = 10.0
@@ -183,7 +183,7 @@ async def test_a_hung_mount_holds_up_nothing_is_asked_once_and_told_of_again_whe
             told = await looked(asking, opened)
             names = ("device", "type", "read_only", "hung")
             assert [told["/proc"][name] for name in names] == ["proc", "proc", False, True]
-            assert not told["/proc"].keys() - {"mountpoint", *names}
+            assert not told["/proc"].keys() - {"mountpoint", "options", *names}
             assert (told["/"]["hung"], told["/"]["total_bytes"] > 0) == (False, True)
         assert (hanging.calls.count(b"/"), hanging.calls.count(b"/proc")) == (3, 1)
         (thread,) = threads()

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from emitters.interfaces import Interfaces, parse, rates
+from emitters.measures.interfaces import Interfaces, parse, rates
 
 SENT = 250_000
 PIECE = 1000

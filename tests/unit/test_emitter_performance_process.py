@@ -15,8 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from emitters.processes import PROCESS, Processes, Users
-from emitters.told import Told
+from emitters.measures.census import Census
+from emitters.measures.processes import PROCESS, Processes
+from emitters.measures.told import Told
+from emitters.measures.users import Users
 
 # Burns a processor under the name that it is given; `closed` is not for others to look into.
 BURN = """
@@ -112,7 +114,7 @@ async def test_a_process_that_burns_a_processor_is_told_of_as_the_kernel_does(
     opened: ExitStack, burn: Callable[..., Child]
 ) -> None:
     child = burn(NAME)
-    processes = Processes(500, Told(None), opened)
+    processes = Processes(500, Told(None), Census(opened), Users())
     outer = used(child)
     first = await processes.look(100.0)
     inner = used(child)
@@ -135,7 +137,7 @@ async def test_the_end_of_a_process_is_told_once_reaped_or_not(
     opened: ExitStack, burn: Callable[..., Child], reaped: bool
 ) -> None:
     child = burn(NAME)
-    processes = Processes(500, Told(None), opened)
+    processes = Processes(500, Told(None), Census(opened), Users())
     await processes.look(100.0)
     let_burn(child)
     (told,) = of(child, await processes.look(110.0))
@@ -148,7 +150,7 @@ async def test_the_end_of_a_process_is_told_once_reaped_or_not(
 
 async def test_the_nice_value_at_the_start_stays_what_it_was(opened: ExitStack, burn: Callable[..., Child]) -> None:
     child = burn(NAME)
-    processes = Processes(500, Told(None), opened)
+    processes = Processes(500, Told(None), Census(opened), Users())
     await processes.look(100.0)
     before = os.getpriority(os.PRIO_PROCESS, child.pid)
     os.setpriority(os.PRIO_PROCESS, child.pid, before + 3)
@@ -161,7 +163,7 @@ async def test_what_is_written_is_told_by_the_second(
     opened: ExitStack, run: Callable[..., Child], tmp_path: Path
 ) -> None:
     child = run(WRITE, str(tmp_path / "file"))
-    processes, written = Processes(500, Told(None), opened), []
+    processes, written = Processes(500, Told(None), Census(opened), Users()), []
     for now in (100.0, 110.0, 120.0):
         let_write(child)
         written.append(psutil.Process(child.pid).io_counters().write_bytes)
@@ -188,7 +190,7 @@ async def test_what_we_may_not_read_is_missing_and_the_rest_is_told(
 ) -> None:
     child = burn(NAME, "closed")
     with as_nobody():
-        processes = Processes(500, Told(None), opened)
+        processes = Processes(500, Told(None), Census(opened), Users())
         await processes.look(100.0)
         let_burn(child)
         await processes.look(110.0)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from emitters.census import parse
-from emitters.processes import Processes
-from emitters.told import Told
+from emitters.measures.census import Census, parse
+from emitters.measures.processes import Processes
+from emitters.measures.told import Told
+from emitters.measures.users import Users
 
 TICKS = os.sysconf("SC_CLK_TCK")
 BEAT = 10.0
@@ -62,7 +63,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def made(host: Host, opened: ExitStack, most: int = 50, told: Told | None = None) -> Processes:
-    return Processes(most, told or Told(None), opened, proc=str(host.root))
+    census = Census(opened, proc=str(host.root), open_files=0)  # its files do not end with their processes
+    return Processes(most, told or Told(None), census, Users())
 
 
 async def pids(processes: Processes, host: Host) -> list[int]:

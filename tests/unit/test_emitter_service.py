@@ -25,6 +25,7 @@ services:
   - {name: cron, provider: pidfile, pidfile: /run/crond.pid, wanted: false}
   - {name: worker, provider: supervisord, socket: /run/supervisor.sock}
   - {name: "pool:pool_00", provider: supervisord, socket: /run/supervisor.sock}
+  - {name: nginx.service, provider: systemd}
 """
     assert faults_of(entries) == []
 
@@ -33,8 +34,8 @@ services:
     ("entry", "fault"),
     [
         (
-            "{name: nginx, provider: systemd}",
-            "provider 'systemd' is not built yet; there are kept, pidfile and supervisord",
+            "{name: nginx, provider: systemd, argv: [x]}",
+            "'argv' belongs to provider kept; a systemd service has none",
         ),
         (
             "{name: w, provider: supervisord, socket: run/s}",

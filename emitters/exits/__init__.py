@@ -1,0 +1,1 @@
+"""The ends of processes, by whoever tells of them: the kernel's accounting file, its statistics, its connector."""

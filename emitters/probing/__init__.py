@@ -1,0 +1,1 @@
+"""Probes: what a client of a service would meet, tried from this host."""

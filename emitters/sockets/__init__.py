@@ -1,0 +1,1 @@
+"""The kernel's sockets: who talks to whom, and whose they are."""
