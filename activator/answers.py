@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from activator.candidates import FIRED, Candidate
 from activator.guards import Question
 from activator.run import Run
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
 from exhaust.messages import Activation, Decision, Fact, Reason
+from exhaust.wire import unsendable
 
 _ACTIVATION_LIFE = 60.0
 
@@ -57,16 +60,19 @@ class Answers:
         self,
         question: Question,
         cause: Fact,
-        decision: Decision,
         workflow: str,
         inputs: dict[str, Any],
         attempt: int,
         execution: str,
-    ) -> Activation:
-        return Activation(
-            id=derived_id("activation/1", (decision.id,), question.rule.name, workflow, attempt),
+    ) -> tuple[Activation, str]:
+        """Return what is to be done once a decision says so, and why it cannot be said to anybody, if so.
+
+        Evidence is for people: what is too long with it goes without.
+        """
+        activation = Activation(
+            id=execution,  # as long as its own
             time=question.now,
-            causes=(decision.id,),
+            causes=(execution,),
             execution=execution,
             workflow=workflow,
             inputs=inputs,
@@ -79,6 +85,17 @@ class Answers:
             expires=question.now + _ACTIVATION_LIFE,
             epoch=self._epoch,
         )
+        if not unsendable(activation):
+            return activation, ""
+        activation = msgspec.structs.replace(activation, cause=msgspec.structs.replace(cause, evidence=[]))
+        return activation, unsendable(activation)
+
+
+def decided(activation: Activation, decision: Decision) -> Activation:
+    """Return an activation as it follows from its decision."""
+    about = str(activation.rule), activation.workflow, activation.attempt
+    identifier = derived_id("activation/1", (decision.id,), *about)
+    return msgspec.structs.replace(activation, id=identifier, causes=(decision.id,))
 
 
 def identity(fact: Fact) -> str:

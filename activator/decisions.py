@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from activator.answers import Answers, identity, render, run_of
+from activator.answers import Answers, decided, identity, render, run_of
 from activator.candidates import FIRED, Candidate, Candidates
 from activator.facts import Facts
 from activator.guards import Question, Refusal, ask, closes_until
@@ -259,16 +259,21 @@ class Activator:
             reason = Reason("when", missing, "values for all of 'with'")
             yield from self._decide(candidate, question, "refused", [reason], causes, due)
             return
-        candidate.fired += 1
         notice = question.rung.notify
-        attempt = candidate.fired
+        attempt = candidate.fired + 1
         workflow = "notify" if notice else str(question.rung.run)
         inputs = {"to": notice.to, "text": values["text"]} if notice else values
         execution = derived_id("execution", (candidate.episode,), question.rule.name, str(candidate.rung), attempt)
+        cause = self._facts.whole(question.fact)
+        activation, fault = self._answers.activation(question, cause, workflow, inputs, attempt, execution)
+        if fault:
+            reason = Reason("when", fault, "an activation that can be sent")
+            yield from self._decide(candidate, question, "refused", [reason], causes, due)
+            return
+        candidate.fired = attempt
         decision = self._answers.decision(candidate, question, FIRED, [], causes, due, execution)
         yield decision
-        cause = self._facts.whole(question.fact)
-        yield self._answers.activation(question, cause, decision, workflow, inputs, attempt, execution)
+        yield decided(activation, decision)
         if question.rung.run is not None:
             yield self._runs.start(run_of(question, candidate, execution))
 

@@ -180,11 +180,13 @@ class AgentDecider:
             yield Keep(f"done/{key}", None)
             self._recent.pop(key, None)
 
-    def performed(self, work: Errand, outcome: Answer | None, now: float) -> Iterator[Effect]:
+    def performed(self, work: Errand, outcome: Answer | Exception | None, now: float) -> Iterator[Effect]:
         """Take what became of it; None where it was given up because this agent ends, to be taken up by the next."""
         if outcome is None:
             return
         key = work.entry.command.key
+        if isinstance(outcome, Exception):
+            outcome = Answer(key, "indeterminate", "fault")
         entry = self._open.pop(key)
         self.counts[outcome.reason if outcome.state == "refused" else outcome.state] += 1
         yield Keep(f"open/{key}", None)

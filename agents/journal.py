@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from exhaust.errors import StoreError
 from exhaust.store import Store
 
 KEEP_FOR = 7 * 86400.0
@@ -82,7 +81,8 @@ class Journal:
     def finish_now(self, answer: Answer) -> None:
         """Do the same for one who cannot wait."""
         self._group |= _finished(answer)
-        self._write()
+        if fault := self._flush():
+            raise fault
 
     async def _put(self, rows: Mapping[str, bytes | None]) -> None:
         self._group |= rows
@@ -93,20 +93,26 @@ class Journal:
         await asyncio.shield(self._written)
 
     def _write(self) -> None:
-        """Commit the group, if there is one, and tell all who wait for it how that went."""
+        """Commit the group at the end of the moment; where it fails and nobody waits for it, the loop is told."""
+        waited_for = self._written is not None
+        if (fault := self._flush()) and not waited_for:
+            raise fault
+
+    def _flush(self) -> Exception | None:
+        """Commit the group, if there is one, and tell all who wait for it how that went; return why it did not."""
         group, written = self._group, self._written
         self._group, self._written = {}, None
         try:
             if group:
                 self._store.commit(keep=group)
-        except StoreError as exc:
-            if written is None:
-                raise
-            written.set_exception(exc)
-            written.exception()  # all who wait for it may have gone
-        else:
+        except Exception as exc:  # noqa: BLE001  whatever it is, they must hear of it
             if written is not None:
-                written.set_result(None)
+                written.set_exception(exc)
+                written.exception()  # all who wait for it may have gone
+            return exc
+        if written is not None:
+            written.set_result(None)
+        return None
 
     def answer(self, key: str) -> Answer | None:
         """Return what became of a key that is done with."""
@@ -119,8 +125,9 @@ class Journal:
             yield _started(value)
 
     def starts(self, action: str, since: float) -> int:
-        """Return how often an action was begun after a moment."""
-        self._write()
+        """Return how often an action was begun after a moment; what is begun just now is on disk first."""
+        if fault := self._flush():
+            raise fault
         count = 0
         for row, name in self._store.rows("age/", newest_first=True):
             if aged(row)[0] <= since:

@@ -13,12 +13,12 @@ from analyzers.series import Series, analysis_of
 from analyzers.timers import Timers
 from exhaust.expressions import Unknown, to_text
 from exhaust.ids import derived_id
-from exhaust.messages import Fact, FactReason
+from exhaust.messages import MOST_EVIDENCE, MOST_EVIDENCE_BYTES, MOST_SUMMARY, MOST_VALUE_BYTES, Fact, FactReason
 from exhaust.text import clean
 
-_MOST_EVIDENCE = 4096
-MOST_RECORDS = 8
-_MOST_SUMMARY = 300
+MOST_RECORDS = MOST_EVIDENCE
+# Each may be 6 bytes of JSON.
+_MOST_TEXT = MOST_VALUE_BYTES // 8
 
 
 def message(
@@ -59,9 +59,18 @@ def evidence(known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
     Records that are added one by one or together leave the same.
     """
     kept = [*known, *records][-MOST_RECORDS:]
-    while kept and len(msgspec.json.encode(kept)) > _MOST_EVIDENCE:
+    while kept and len(msgspec.json.encode(kept)) > MOST_EVIDENCE_BYTES:
         kept = kept[1:]
     return kept
+
+
+def fitting(value: Any) -> Any:
+    """Return what a fact may carry as its value: a text that is too long is cut and says so, all else left out."""
+    if isinstance(value, str):
+        return value if len(value) <= _MOST_TEXT else f"{value[: _MOST_TEXT - 1]}…"
+    if isinstance(value, list | tuple | Mapping) and len(msgspec.json.encode(value)) > MOST_VALUE_BYTES:
+        return None
+    return value
 
 
 def describe(
@@ -69,12 +78,12 @@ def describe(
 ) -> None:
     """Let a fact tell of the newest of some records, and have them as evidence; `value` is what the newest gives."""
     newest = records[-1]
-    series.value = value
+    series.value = fitting(value)
     shown = [{"id": seen.id, **seen.fields} for seen in records[-MOST_RECORDS:]]
     series.evidence = evidence(series.evidence, shown)
     if analysis.settings.summary is not None:
         text = to_text(analysis.settings.summary(*newest.variables(lists)))
-        series.summary = clean(analysis.name if isinstance(text, Unknown) else text, _MOST_SUMMARY)
+        series.summary = clean(analysis.name if isinstance(text, Unknown) else text, MOST_SUMMARY)
 
 
 class Teller:

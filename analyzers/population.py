@@ -8,6 +8,7 @@ import msgspec
 from analyzers.analysis import Analysis
 from analyzers.selection import Values
 from analyzers.series import Series, analysis_of, series_key
+from exhaust.messages import MOST_LABELS, MOST_LABELS_BYTES
 from exhaust.worker import Effect, Keep, Rows
 
 Place = tuple[str, Series]
@@ -89,7 +90,8 @@ class Population:
     def finder(self, analysis: Analysis, host: str) -> Callable[[Values], Place | None]:
         """Return what finds the series of a host by the values of their labels, or begins them.
 
-        It gives None for a new one where there is no room: nothing that is open is forgotten for others.
+        It gives None for a new one where there is no room, as nothing that is open is forgotten for others, and where
+        its labels are more than a fact can have.
         """
         own = self._of[analysis.name]
         if own.open >= analysis.settings.most:
@@ -101,8 +103,10 @@ class Population:
 
         return find
 
-    def _begun(self, analysis: Analysis, host: str, values: Values) -> Place:
+    def _begun(self, analysis: Analysis, host: str, values: Values) -> Place | None:
         labels = dict(zip(analysis.settings.by, values, strict=True))
+        if len(labels) > MOST_LABELS or len(msgspec.json.encode(labels)) > MOST_LABELS_BYTES:
+            return None
         return self._add(analysis, series_key(analysis.name, host, labels), Series(host, labels))
 
     def by_episode(self, episode: str | None) -> str:

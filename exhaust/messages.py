@@ -23,6 +23,14 @@ TERMINAL: frozenset[ExecutionState] = frozenset(
     ("succeeded", "failed", "cancelled", "timed_out", "skipped", "rejected", "indeterminate")
 )
 MOST_CAUSES = 16
+MOST_SUMMARY = 300
+MOST_EVIDENCE = 8
+MOST_EVIDENCE_BYTES = 4096
+MOST_LABELS = 64
+MOST_LABELS_BYTES = 4096
+MOST_VALUE_BYTES = 16_384
+MOST_FACT_BYTES = 32_768
+"""What readers take of a fact: see `Fact`. With room for inputs, an activation can carry all of it."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -54,6 +62,8 @@ class Fact(Message, frozen=True, kw_only=True, tag="fact/1"):
     """Something true of a subject from `since` until it closes; `episode` is the id of the message that opened it.
 
     Of an open fact `valid_until` is when it expires unless it is asserted again; of a closed one, when it ended.
+    Readers refuse a fact with more than 300 characters of `summary`, 8 records or 4 KiB of `evidence`, 64 labels or
+    4 KiB of them, 16 KiB of `value`, or 32 KiB in all, each as JSON.
     """
 
     name: str

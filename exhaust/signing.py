@@ -24,6 +24,8 @@ from exhaust.messages import Activation, AnyMessage, Codec, Command, Message, Or
 SIGNED: tuple[type[Message], ...] = (Activation, Command, Order, Result)
 ROLES = ("activator", "orchestrator", "collector", "agent")
 MOST_BYTES = 65_536
+MOST_PAYLOAD = 48_640
+"""Of a message as JSON: base64 in an envelope makes it a third longer, and what is around it is under 512 bytes."""
 
 
 class _Signature(msgspec.Struct, frozen=True):

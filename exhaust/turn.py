@@ -34,6 +34,7 @@ class Perform:
 
 
 Effect = Message | Keep | Perform
+Unsent = Callable[[Message, Exception], None]
 Rows = Callable[[str], Iterator[tuple[str, bytes]]]
 _encode = msgspec.json.Encoder().encode
 
@@ -49,16 +50,27 @@ class Turn:
     tell: list[Publication] = field(default_factory=list)
     perform: list[Perform] = field(default_factory=list)
 
-    def take(self, effects: Iterable[Effect], signer: Signer | None) -> None:
-        """Add them all, or none where one of them cannot be encoded."""
-        for effect in [_encoded(effect, signer) for effect in effects]:
-            match effect:
+    def take(self, effects: Iterable[Effect], signer: Signer | None, unsent: Unsent | None = None) -> None:
+        """Add them all, or none where one of them cannot be encoded.
+
+        Where `unsent` is given, it is told of each message that cannot be, and the others are added.
+        """
+        encoded = []
+        for effect in effects:
+            try:
+                encoded.append(_encoded(effect, signer))
+            except Exception as exc:
+                if unsent is None or isinstance(effect, Keep | Perform):
+                    raise
+                unsent(effect, exc)
+        for one in encoded:
+            match one:
                 case Keep(key, value, wait):
                     (self.later if wait and key not in self.keep else self.keep)[key] = value
                 case Perform():
-                    self.perform.append(effect)
+                    self.perform.append(one)
                 case Publication():
-                    (self.tell if effect.exchange == JOURNAL else self.send).append(effect)
+                    (self.tell if one.exchange == JOURNAL else self.send).append(one)
 
     @property
     def publications(self) -> list[Publication]:

@@ -11,15 +11,16 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any
 
-from exhaust.broker.handling import DEAD
 from exhaust.broker.interface import ACKNOWLEDGE, REDELIVER, Broker, Delivery, Disposition, Publication, Queue, Reject
 from exhaust.clock import Clock
+from exhaust.decider import Decider
 from exhaust.errors import ForgeryError, MessageError, StoreError
+from exhaust.marks import mark_of
+from exhaust.messages import Message, kind_of
 from exhaust.outbox import Outbox
-from exhaust.resending import first_exchange
-from exhaust.routing import BACKLOG, TELEMETRY
 from exhaust.signing import Signer
 from exhaust.store import Store
 from exhaust.turn import Effect, Keep, Perform, Rows, Turn
@@ -32,36 +33,11 @@ log = logging.getLogger(__name__)
 _MOST_UNMARKED = 256
 # What may wait is on disk by then.
 _WAIT = 1.0
-# Batches are told apart by their numbers, and a dead letter has the id of what it was: who reads these, looks.
-_NOT_BY_ID = frozenset((TELEMETRY, BACKLOG, DEAD))
 # Longer than a clock takes to notice that it was set: see `exhaust.clock`.
 _LATE_AFTER = 90.0
-
-
-class Decider(Protocol):
-    """What decides. Between calls its memory equals what it asked to keep."""
-
-    @property
-    def due(self) -> float:
-        """When `tick` is wanted next; infinity where nothing waits for time."""
-
-    def recall(self, rows: Rows) -> None:
-        """Forget everything, then take up what was kept: `rows(prefix)` yields it in the order of the keys."""
-
-    def resume(self, now: float) -> Iterable[Effect]:
-        """Take up again, after a start, what was under way."""
-
-    def handle(self, message: Any, received: float) -> Iterable[Effect]:
-        """Take a message that came, as `unpack` gave it."""
-
-    def tick(self, now: float) -> Iterable[Effect]:
-        """Do what is due; also asked, though nothing is, once the clock was set back."""
-
-    def status(self) -> Mapping[str, Any]:
-        """Plain data for an operator."""
-
-    def performed(self, work: Any, outcome: Any, now: float) -> Iterable[Effect]:
-        """Take the outcome of what was asked for by Perform."""
+# A tick that fails is asked again, each time twice as much later; in less than what counts as late.
+_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
 
 
 class Worker:
@@ -98,6 +74,8 @@ class Worker:
         self._alarm = math.inf
         self._monotonic = monotonic
         self._timing = False
+        self._pause = 0.0
+        self._paused_until = 0.0
         self._late_since: float | None = None
         self._fault: asyncio.Future[None] | None = None
         self._work: asyncio.TaskGroup | None = None
@@ -115,7 +93,7 @@ class Worker:
         async with asyncio.TaskGroup() as self._work:
             outbox = self._work.create_task(self._outbox.run(), name="outbox")
             faults = self._work.create_task(self._raise_fault(self._fault), name="handler")
-            self._turn(self._decider.resume(self._clock.now()))
+            self._turn("resume", lambda: self._decider.resume(self._clock.now()))
             timer = self._work.create_task(self._keep_time(), name="timer")
             await self._consume(until)
             timer.cancel()
@@ -199,7 +177,7 @@ class Worker:
 
     def _decide(self, deliveries: Sequence[Delivery]) -> Sequence[Disposition]:
         received = self._clock.now()
-        marks = [_mark(delivery) for delivery in deliveries]
+        marks = [mark_of(delivery) for delivery in deliveries]
         by_id = [mark for mark in marks if mark is not None]
         known = self._store.seen(by_id) if by_id else set()
         turn = Turn()
@@ -238,10 +216,29 @@ class Worker:
         self.refused[kind] += 1
         return Reject(f"{kind}: {exc}"[:300])
 
-    def _turn(self, effects: Iterable[Effect]) -> None:
+    def _turn(self, about: str, decide: Callable[[], Iterable[Effect]]) -> Exception | None:
+        """Make a turn of what no message asks for, without the messages that cannot be sent; return why it failed.
+
+        It must never end the process, as the next one would find the same to do and end by it again. What fails has
+        left no trace; only where the store fails is there nothing else to do.
+        """
         turn = Turn()
-        turn.take(list(effects), self._signer)
+        try:
+            turn.take(list(decide()), self._signer, self._unsent)
+        except StoreError:
+            raise
+        except Exception as exc:
+            log.exception("turn could not be made", extra={"component": self.name, "turn": about})
+            self.refused[about] += 1
+            self._recall()
+            return exc
         self._commit(turn)
+        return None
+
+    def _unsent(self, message: Message, exc: Exception) -> None:
+        about = {"id": message.id, "type": kind_of(message), "causes": message.causes}
+        log.error("message could not be sent", exc_info=exc, extra={"component": self.name, **about})
+        self.refused["unsent"] += 1
 
     def _commit(self, turn: Turn) -> None:
         """Make a turn durable, then send what follows from it.
@@ -260,7 +257,7 @@ class Worker:
             self._busy += 1
             self._finished.clear()
             self._work.create_task(self._do(perform.work))
-        if min(self._decider.due, self._later_by) < self._alarm:
+        if min(self._due, self._later_by) < self._alarm:
             self._rescheduled.set()
 
     def _write(self, keep: Mapping[str, bytes | None], send: Sequence[Publication]) -> None:
@@ -288,12 +285,37 @@ class Worker:
             self._outcomes.append((work, outcome))
             if len(self._outcomes) == 1:
                 await asyncio.sleep(0)  # what else has come to its end by now shares the commit
-                outcomes, self._outcomes, now = self._outcomes, [], self._clock.now()
-                self._turn(effect for one in outcomes for effect in self._decider.performed(*one, now))
+                outcomes, self._outcomes = self._outcomes, []
+                self._take(outcomes)
         finally:
             self._busy -= 1
             if not self._busy:
                 self._finished.set()
+
+    def _take(self, outcomes: Sequence[tuple[Any, Any]]) -> None:
+        """Decide outcomes in one turn; where that fails, in one each, so that a bad one costs its own work only."""
+        now = self._clock.now()
+        fault = self._turn(
+            "outcomes", lambda: chain.from_iterable(self._decider.performed(*one, now) for one in outcomes)
+        )
+        if fault is not None and len(outcomes) > 1:
+            for one in outcomes:
+                self._take([one])
+        elif fault is not None:
+            ((work, _),) = outcomes
+            self._turn("outcome", lambda: self._decider.performed(work, fault, now))
+
+    @property
+    def _due(self) -> float:
+        left = self._paused_until - self._monotonic() if self._pause else 0.0
+        return self._decider.due if left <= 0.0 else max(self._decider.due, self._clock.now() + left)
+
+    def _tick(self, now: float) -> None:
+        if self._turn("tick", lambda: self._decider.tick(now)) is None:
+            self._pause = 0.0
+        else:
+            self._pause = min(max(_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            self._paused_until = self._monotonic() + self._pause
 
     async def _keep_time(self) -> None:
         self._timing = True
@@ -301,16 +323,16 @@ class Worker:
             self._late_since = None
             await asyncio.sleep(0)  # a decider that is due again and again must not keep others from running
             now = self._clock.now()
-            if self._decider.due <= now:
-                self._turn(self._decider.tick(now))
+            if self._due <= now:
+                self._tick(now)
             elif self._later_by <= now:
                 self._flush()
             else:
-                self._alarm = min(self._decider.due, self._later_by)
+                self._alarm = min(self._due, self._later_by)
                 if await self._nap() and self._clock.now() < self._alarm:
                     # What was left is over and the moment has not come: the clock was set back.
                     self._flush()
-                    self._turn(self._decider.tick(self._clock.now()))
+                    self._tick(self._clock.now())
 
     async def _nap(self) -> bool:
         """Return when something is due before the alarm, or at the alarm; say whether it was that."""
@@ -325,15 +347,3 @@ class Worker:
         finally:
             for wait in waits:
                 wait.cancel()
-
-
-def _mark(delivery: Delivery) -> str | None:
-    """Return what a message is known by once it was handled; None where its reader tells it from others by itself.
-
-    Not the id alone: who may write into one exchange must not have what comes by another taken for a duplicate. What
-    was re-sent is the message that it was at first; before it is marked, `unpack` has seen that it says so rightly.
-    """
-    # Earlier versions marked by the id alone. What they have handled and not acknowledged is handled once more after an
-    # upgrade, but nothing is done twice: the deciders know their executions, effect keys, episodes and newest orders.
-    exchange = first_exchange(delivery)
-    return None if exchange in _NOT_BY_ID else f"{exchange}/{delivery.id}"

@@ -11,7 +11,7 @@ from exhaust.halts import Halts
 from exhaust.ids import effect_key
 from exhaust.language import define
 from exhaust.messages import Activation, Command, ExecutionState, Fact, Order, Result, Sighting
-from exhaust.plugins import Task
+from exhaust.plugins import Done, Task
 from exhaust.worker import Effect, Rows
 from orchestrator.closings import Closings
 from orchestrator.course import Course
@@ -87,6 +87,8 @@ class Conductor:
         run = self._runs.get(task.execution)
         if run is None or self._task_of(run, task.key) is None:
             return
+        if isinstance(outcome, Exception):
+            outcome = Done(error=f"its outcome could not be taken: {outcome}"[:300], known=False)
         ended: ExecutionState = "failed" if outcome.known else "indeterminate"
         state: ExecutionState = "succeeded" if outcome.error is None else ended
         how = {"output": outcome.output, "error": outcome.error, "retry": outcome.retry}

@@ -8,6 +8,7 @@ from exhaust.expressions import Timestamp, Unknown, to_text
 from exhaust.ids import derived_id, effect_key
 from exhaust.messages import Command
 from exhaust.plugins import Adapter, Task
+from exhaust.wire import unsendable
 from exhaust.worker import Perform
 from orchestrator.journal import NOTIFY
 from orchestrator.run import Run
@@ -84,8 +85,7 @@ class Reach:
         return name, self._adapters.get(name)
 
     def _command(self, run: Run, spec: TaskSpec, host: str, params: dict[str, Any], key: str, now: float) -> Command:
-        self._commands += 1
-        return Command(
+        command = Command(
             id=derived_id("command/1", (run.id,), spec.name, key, self._epoch, now),
             time=now,
             causes=(run.id,),
@@ -96,11 +96,15 @@ class Reach:
             params=params,
             audience=self._audience,
             epoch=self._epoch,
-            seq=self._commands,
+            seq=self._commands + 1,
             expires=now + COMMAND_LIFE,
             key=key,
             timeout=spec.timeout,
         )
+        if fault := unsendable(command):
+            raise Unsayable(fault)
+        self._commands += 1
+        return command
 
     def _rendered(self, run: Run, spec: TaskSpec, now: float) -> tuple[dict[str, Any], str | None]:
         """Return parameters and host of a task."""

@@ -69,21 +69,40 @@ async def test_a_limit_counts_what_is_begun_and_not_yet_on_disk(store: Store) ->
     await starting
 
 
-async def test_nobody_goes_on_whose_commit_failed(store: Store) -> None:
-    class Full:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(store, name)
+class Full:
+    """A store whose disk takes nothing."""
 
-        def commit(self, **_: Any) -> None:
-            raise StoreError("no space left on device")
+    def __init__(self, store: Store, fault: Exception) -> None:
+        self._store = store
+        self._fault = fault
 
-    journal = Journal(cast("Store", Full()))
-    found = await asyncio.gather(
-        *(journal.start(Started(key, "service.restart", {}, NOW)) for key in "ab"), return_exceptions=True
-    )
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, **_: Any) -> None:
+        raise self._fault
+
+
+@pytest.mark.parametrize("fault", [StoreError("no space left on device"), OSError("no space left on device")])
+async def test_nobody_goes_on_whose_commit_failed(store: Store, fault: Exception) -> None:
+    journal = Journal(cast("Store", Full(store, fault)))
+    async with asyncio.timeout(10):
+        found = await asyncio.gather(
+            *(journal.start(Started(key, "service.restart", {}, NOW)) for key in "ab"), return_exceptions=True
+        )
     assert [str(each) for each in found] == ["no space left on device"] * 2
-    with pytest.raises(StoreError):
+    with pytest.raises(type(fault)):
         journal.finish_now(Answer("c", "succeeded"))
+
+
+async def test_who_has_a_group_written_for_others_hears_that_it_failed(store: Store) -> None:
+    journal = Journal(cast("Store", Full(store, StoreError("no space left on device"))))
+    starting = asyncio.create_task(journal.start(Started("key", "service.restart", {}, NOW)))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError):
+        journal.starts("service.restart", NOW - 1)
+    with pytest.raises(StoreError):
+        await starting
 
 
 def test_of_too_many_keys_only_those_of_the_last_day_are_known_a_thousand_at_a_time(store: Store) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from exhaust.messages import Activation, Decision, Fact
+from exhaust.wire import unsendable
 from tests.deciding import Rig
 from tests.harness import HOST, NOW
 
@@ -72,6 +73,26 @@ def test_values_that_cannot_be_rendered_refuse(tmp_path: Path) -> None:
     rig.open(labels={"other": "label"})
     assert rig.told == [(0, "refused", ["when"])]
     assert rig.of(Activation) == []
+
+
+@pytest.mark.parametrize("guard", ["", "for: 1s"])
+def test_what_is_too_long_with_the_evidence_of_its_cause_goes_without_it(tmp_path: Path, guard: str) -> None:
+    rig = Rig(tmp_path, *filter(None, [guard]))
+    rig.open(evidence=[{"log": "x" * 80_000}])
+    rig.harness.advance(2)
+    (activation,) = rig.of(Activation)
+    assert unsendable(activation) == ""
+    assert activation.cause is not None
+    assert (activation.cause.evidence, activation.causes) == ([], (rig.of(Decision)[-1].id,))
+
+
+def test_what_is_too_long_even_so_is_refused_and_the_next_fact_is_its_first_attempt(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ONCE)
+    rig.close(rig.open(labels={"service": "x" * 60_000}))
+    assert rig.told == [(0, "refused", ["when"])]
+    assert "too long" in rig.of(Decision)[0].reasons[0].have
+    rig.open()
+    assert [activation.attempt for activation in rig.of(Activation)] == [1]
 
 
 def test_being_asserted_again_is_no_reason_to_judge_anew(tmp_path: Path) -> None:

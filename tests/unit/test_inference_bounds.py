@@ -1,14 +1,19 @@
 """What the analyzers remember has its bounds: series, signs of life, timers, and the newest records of each series."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analyzers.inference import Inference
+from analyzers.inference import Analysis, Inference
 from analyzers.recent import MOST_SEEN, Recent, pack, pack_gone
 from analyzers.silence import Signs
-from exhaust.messages import Fact
+from exhaust import wire
+from exhaust.broker.interface import Delivery
+from exhaust.language import define
+from exhaust.messages import Batch, Fact
+from exhaust.plugins import Inferring, Judgement
 from tests.harness import HOST, NOW, Harness
 
 STREAM = "custom.state"
@@ -54,6 +59,48 @@ def test_what_is_open_is_not_forgotten_and_what_builds_up_only_after_what_is_qui
     say(harness, "a", "b", "c", state="exited")
     assert "open" in known(harness)
     assert len(known(harness)) == 3
+
+
+class Telling:
+    """A method that opens with whatever a record has as its value."""
+
+    silence = None
+
+    def judge(self, record: Mapping[str, Any], time: float, host: Mapping[str, Any]) -> Judgement:
+        return Judgement(True, False, record["value"])
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.5, 0.5),
+        ("x" * 2048, "x" * 2048),
+        ("\x01" * 80_000, "\x01" * 2047 + "…"),
+        (["x" * 1000], ["x" * 1000]),
+        (["x" * 16_380], ["x" * 16_380]),
+        (["x" * 16_381], None),
+        ({"text": "x" * 80_000}, None),
+    ],
+)
+def test_a_value_that_no_fact_can_carry_is_cut_or_left_out(value: Any, told: Any) -> None:
+    defined = define(Inferring, {"use": "telling", "fact": "any.fact", "on": STREAM})
+    inference = Inference([Analysis.of(defined, Telling())], lambda name: {"name": name, "labels": {}}, {})
+    about: dict[str, Any] = {"host": HOST, "emitter": "custom", "stream": "state", "epoch": 1, "seq": 0}
+    batch = Batch(id="b", time=NOW, records=[{"time": NOW, "value": value}], **about)
+    (fact,) = [effect for effect in inference.handle(batch, NOW) if isinstance(effect, Fact)]
+    assert fact.value == told
+    sent = wire.pack(fact)
+    assert wire.unpack(Delivery(sent.exchange, sent.key, sent.id, sent.type, sent.body, NOW, {}, "queue", 1)) == fact
+
+
+def test_what_has_more_labels_than_a_fact_can_is_no_series(tmp_path: Path) -> None:
+    names = [f"part{n}" for n in range(5)]
+    lines = f"{{use: condition, fact: service.down, on: {STREAM}, by: [{', '.join(names)}], {WHEN}}}"
+    harness = Harness(tmp_path, f"hosts: [{{name: {HOST}}}]\nanalyzers:\n  - {lines}")
+    for length in (1000, 100):
+        harness.batch(STREAM, {"state": "exited", **dict.fromkeys(names, "x" * length)})
+    assert [len(fact.labels["part0"]) for fact in harness.of(Fact)] == [100]
+    assert decider(harness).counts["series refused"] == 1
 
 
 def test_a_series_that_is_forgotten_has_no_row_any_more(tmp_path: Path) -> None:

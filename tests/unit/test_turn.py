@@ -7,7 +7,7 @@ import pytest
 
 from exhaust.messages import Command, Fact, FactReason
 from exhaust.signing import Keys
-from exhaust.turn import Keep, Turn
+from exhaust.turn import Keep, Turn, Unsent
 from exhaust.worker import Effect
 
 
@@ -32,6 +32,22 @@ def test_what_may_wait_and_what_may_not_are_kept_apart() -> None:
 def test_of_one_key_the_newest_value_is_written(waits: tuple[bool, bool]) -> None:
     made = turn(Keep("a", 1, wait=waits[0]), Keep("a", 2, wait=waits[1]))
     assert {**made.later, **made.keep} == {"a": b"2"}
+
+
+def test_a_message_that_cannot_be_sent_is_left_out_where_somebody_is_told() -> None:
+    made, told = Turn(), list[str]()
+    far = fact("far", host="h" * 300)
+    made.take([Keep("a", 1), far, fact("near")], None, lambda message, exc: told.append(f"{message.id}: {exc}"))
+    assert (made.keep, [one.id for one in made.send]) == ({"a": b"1"}, ["near"])
+    assert told == ["far: a fact/1 with a key of more than 255 bytes can go nowhere"]
+
+
+@pytest.mark.parametrize("told", [None, lambda *_: None])
+def test_what_cannot_be_kept_leaves_nothing_of_the_others(told: Unsent | None) -> None:
+    made = Turn()
+    with pytest.raises(TypeError):
+        made.take([fact("near"), Keep("a", object())], None, told)
+    assert (made.keep, made.send) == ({}, [])
 
 
 def test_only_that_a_fact_still_holds_gives_way_to_newer_news_of_it() -> None:

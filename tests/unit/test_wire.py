@@ -12,13 +12,19 @@ from exhaust.broker.interface import Delivery, Publication
 from exhaust.errors import ForgeryError, MessageError
 from exhaust.messages import AnyMessage, Codec, ExecutionEvent, kind_of
 from exhaust.routing import ACTIVATIONS, BACKLOG, COMMANDS, CONTROL, KNOWLEDGE, RESULTS, TELEMETRY
-from exhaust.signing import SIGNED, Signer, Verifier
-from exhaust.wire import pack, unpack
+from exhaust.signing import MOST_BYTES, MOST_PAYLOAD, SIGNED, Signer, Verifier
+from exhaust.wire import pack, unpack, unsendable
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "messages"
 KINDS = [kind.__name__ for kind in get_args(AnyMessage)]
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 SIGNER = Signer(KEY)
+LARGEST: dict[str, Any] = {
+    "summary": "s" * 300,
+    "evidence": [{}] * 7 + [{"text": "e" * (4096 - 34)}],
+    "labels": {**{f"{n:02}": "" for n in range(63)}, "long": "l" * (4096 - 515)},
+    "value": "v" * (16_384 - 2),
+}
 VERIFIER = Verifier(
     {f"{name}/1": KEY.public_key() for name in ("activation", "command", "result", "order", "execution")}
 )
@@ -91,6 +97,52 @@ def test_a_reader_that_only_shows_execution_events_needs_no_key() -> None:
 def test_a_key_longer_than_the_protocol_allows_is_refused_before_it_is_stored() -> None:
     with pytest.raises(MessageError, match="255 bytes"):
         pack(msgspec.structs.replace(golden("Fact"), host="h" * 250))
+
+
+def sized(name: str, **fields: Any) -> Delivery:
+    return delivered(pack(msgspec.structs.replace(golden(name), **fields)))
+
+
+@pytest.mark.parametrize("name", ["Fact", "Prediction"])
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("summary", "s" * 301, "the summary of a fact has 301 characters: at most 300"),
+        ("evidence", [{}] * 9, "the evidence of a fact has 9 records: at most 8"),
+        ("evidence", [{"text": "e" * 80_000}], "bytes: at most 32768"),
+        ("evidence", [{"text": "e" * (4097 - 13)}], "the evidence of a fact has 4097 bytes: at most 4096"),
+        ("labels", {str(n): "" for n in range(65)}, "the labels of a fact has 65 labels: at most 64"),
+        ("labels", {"a": "l" * 4096}, "the labels of a fact has 4104 bytes: at most 4096"),
+        ("value", "v" * 16_383, "the value of a fact has 16385 bytes: at most 16384"),
+        ("detector", "d" * 32_768, "bytes: at most 32768"),
+    ],
+)
+def test_a_fact_larger_than_an_activation_can_carry_is_refused(name: str, part: str, value: object, said: str) -> None:
+    with pytest.raises(MessageError, match=said):
+        unpack(sized(name, **{part: value}))
+
+
+def test_the_largest_fact_is_taken_and_an_activation_carries_it_with_inputs() -> None:
+    assert [len(msgspec.json.encode(LARGEST[part])) for part in ("evidence", "labels", "value")] == [4096, 4096, 16_384]
+    fact = unpack(sized("Prediction", **LARGEST))
+    activation = msgspec.structs.replace(golden("Activation"), cause=fact, inputs={"text": "i" * 16_384})
+    assert unsendable(activation) == ""
+    assert unpack(delivered(pack(activation, SIGNER)), VERIFIER) == activation
+
+
+@pytest.mark.parametrize("name", ["Activation", "Command", "Order", "Result"])
+def test_what_can_be_sealed_is_known_beforehand(name: str) -> None:
+    field = {"Command": "params", "Result": "output"}.get(name, "inputs")
+    message = golden(name)
+    room = MOST_PAYLOAD - len(Codec.encode(msgspec.structs.replace(message, **{field: {"a": ""}})))
+    fits, over = (msgspec.structs.replace(message, **{field: {"a": "x" * (room + more)}}) for more in (0, 1))
+    assert unsendable(fits) == ""
+    assert len(pack(fits, SIGNER).body) <= MOST_BYTES
+    assert unsendable(over) == f"a {kind_of(over)} of 48641 bytes is too long: at most 48640"
+
+
+def test_what_has_too_long_a_key_is_known_beforehand() -> None:
+    assert "255 bytes" in unsendable(msgspec.structs.replace(golden("Command"), host="h" * 256))
 
 
 def test_a_command_waits_no_longer_than_it_is_valid() -> None:
