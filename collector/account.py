@@ -8,18 +8,20 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from collector.arrival import Arrival
+from collector.stretches import Stretch, joined, without
 from exhaust.received import Gap, Received
 
 MOST_EPOCHS = 8
 MOST_STRETCHES = 1000
-_MOST_AWAITED = 32
+MOST_AWAITED = 32
+MOST_AT_ONCE = 1 << 24
+"""So many numbers one stretch may give up: no log holds as many."""
 _MOST_REASONS = 16
 _OTHER = "other"
 _PREFIX = "account/"
 NEVER = -1.0
 """Before all readings of the ledger's time."""
 
-Stretch = tuple[int, int]
 Name = tuple[str, str, str]
 
 
@@ -58,7 +60,7 @@ class Epoch(msgspec.Struct, array_like=True):
     Of the numbers below `start` nobody knows: they are from before the ledger began, or before it forgot the epoch.
     `came` are those that came, with when a gap was noticed by the ledger's own reading of time; `dead` those that lie,
     or lay, among the dead letters; `forgone` those of which the emitter says that they will never come: where they did
-    not. `begun` is when the first came, by that reading.
+    not, and none live that belies it. `begun` is when the first came, by that reading.
     What is older than all that `came` remembers stays in the class that it was in. By that reading something of it was
     last `heard`, and last came `live`: never, where that is below 0.
     """
@@ -82,18 +84,29 @@ class Epoch(msgspec.Struct, array_like=True):
         self.last_received, self.last_id, self.heard = received, arrival.id, reading
         if arrival.live:
             self.live = reading
+            self._refute(arrival.seq)
         floor, oldest = self.came.floor, self.came.gaps[:1]
         if arrival.seq <= floor or not self.came.take(arrival.seq, reading):
             self.counts.duplicates += 1
             return False
         if self.came.floor != floor:
-            wanted = count(self._wanted(oldest))
-            self.counts.missing += wanted
-            self.counts.given_up += count(self._absent(oldest)) - wanted
+            self.counts.missing += count(self._wanted(oldest))
+            self.counts.given_up += self._given_up(oldest)
         if self._stretch(arrival.seq) is None:
             self._deliver(arrival, 1)
             self.counts.drop(arrival.dropped)
         return True
+
+    def _refute(self, seq: int) -> None:
+        """Believe nothing that was forgone from the gap on in which a number comes live: its emitter was not over."""
+        gap = self._gap(seq)
+        if seq > self.came.highest:
+            begin = self.came.highest + 1
+        elif gap is not None and any(first <= seq <= last for first, last in self.forgone):
+            begin = gap.first
+        else:
+            return
+        self.forgone = [(first, min(last, begin - 1)) for first, last in self.forgone if first < begin]
 
     def bury(self, letter: Arrival, *, certain: bool) -> bool:
         """Count a batch that lies among the dead letters; return whether that is new.
@@ -105,7 +118,7 @@ class Epoch(msgspec.Struct, array_like=True):
             return False
         if not has_come and not certain:
             return False
-        self.dead = _joined([*self.dead, (seq, seq)])
+        self.dead = joined([*self.dead, (seq, seq)])
         self.counts.dead += 1
         if has_come:
             self._deliver(letter, -1)
@@ -128,10 +141,13 @@ class Epoch(msgspec.Struct, array_like=True):
             self.counts.drop(letter.dropped, -1)
         return True
 
-    def forgo(self, first: int, last: int) -> None:
-        """Note that these numbers will never come, as far as they have not."""
-        if len(self.forgone) < MOST_STRETCHES:
-            self.forgone = _joined([*self.forgone, (first, last)])
+    def forgo(self, first: int, last: int) -> bool:
+        """Note that these numbers will never come, as far as they have not; return whether there was room for that."""
+        forgone = joined([*self.forgone, (first, last)])
+        if len(forgone) > MOST_STRETCHES:
+            return False
+        self.forgone = forgone
+        return True
 
     def gaps(self) -> list[Gap]:
         """Return what neither came nor is dead, and is not given up."""
@@ -139,8 +155,14 @@ class Epoch(msgspec.Struct, array_like=True):
 
     @property
     def given_up(self) -> int:
-        """How many of the numbers that did not come are given up."""
-        return count(self._absent(self.came.gaps)) - count(self.gaps()) if self.forgone else 0
+        """How many of the numbers that did not come are given up, also of those beyond what came."""
+        if not self.forgone:
+            return 0
+        return self._given_up([*self.came.gaps, Gap(self.came.highest + 1, self.forgone[-1][1], 0.0)])
+
+    def _given_up(self, gaps: Sequence[Gap]) -> int:
+        absent = list(self._absent(gaps))
+        return count(absent) - count(left for gap in absent for left in without(gap, self.forgone))
 
     def _deliver(self, arrival: Arrival, sign: int) -> None:
         self.counts.received += sign
@@ -148,17 +170,22 @@ class Epoch(msgspec.Struct, array_like=True):
 
     def _wanted(self, gaps: Sequence[Gap]) -> Iterator[Gap]:
         for gap in self._absent(gaps):
-            yield from _without(gap, self.forgone) if self.forgone else (gap,)
+            if gap.last >= self.start:
+                yield from without(gap, self.forgone) if self.forgone else (gap,)
 
     def _absent(self, gaps: Sequence[Gap]) -> Iterator[Gap]:
         """Yield what neither came nor is dead."""
         for gap in gaps:
-            if gap.last >= self.start:
-                yield from _without(gap, self.dead) if self.dead else (gap,)
+            if gap.first <= gap.last:
+                yield from without(gap, self.dead) if self.dead else (gap,)
 
     def _has_come(self, seq: int) -> bool:
+        return seq <= self.came.highest and self._gap(seq) is None
+
+    def _gap(self, seq: int) -> Gap | None:
+        """Return the gap that a number is in."""
         place = bisect.bisect_right(self.came.gaps, seq, key=lambda gap: gap.first) - 1
-        return seq <= self.came.highest and (place < 0 or self.came.gaps[place].last < seq)
+        return self.came.gaps[place] if place >= 0 and self.came.gaps[place].last >= seq else None
 
     def _stretch(self, seq: int) -> Stretch | None:
         place = bisect.bisect_right(self.dead, seq, key=lambda stretch: stretch[0]) - 1
@@ -168,7 +195,8 @@ class Epoch(msgspec.Struct, array_like=True):
 class Past(msgspec.Struct, array_like=True):
     """The sum of the epochs that are forgotten. Up to `newest` one that is not known may be one of them.
 
-    `forgone` are the last stretches of numbers that were given up in epochs of which nothing has come yet.
+    `forgone` are the last stretches of numbers that were given up in epochs of which nothing has come yet, the epoch
+    first.
     """
 
     newest: int = -1
@@ -177,12 +205,16 @@ class Past(msgspec.Struct, array_like=True):
 
 
 class Noted(NamedTuple):
-    """What a batch was: new or not, the first of its epoch, above a gap; a `forgotten` epoch has made room for it."""
+    """What a batch was: new or not, the first of its epoch, above a gap; a `forgotten` epoch has made room for it.
+
+    Of its epoch something was given up before: it was `awaited`.
+    """
 
     new: bool
     first: bool = False
     above_gap: bool = False
     forgotten: Epoch | None = None
+    awaited: bool = False
 
 
 class Stream:
@@ -221,17 +253,16 @@ class Stream:
     def add(self, arrival: Arrival, reading: float, received: float, horizon: int) -> Noted:
         """Count a batch. An epoch up to `horizon` may have begun before the ledger did."""
         epoch = self.epoch(arrival.epoch)
+        awaited = False
         if first := epoch is None:
             known_since = max(horizon, self.past.newest)
             epoch = Epoch(arrival.epoch, arrival.seq if arrival.epoch <= known_since else 0, begun=reading)
-            for number, *stretch in self.past.forgone:
-                if number == arrival.epoch:
-                    epoch.forgo(*stretch)
+            awaited = self._await_no_more(epoch)
             bisect.insort(self.epochs, epoch, key=lambda one: one.epoch)
         above_gap = arrival.seq > max(epoch.came.highest + 1, epoch.start)
         new = epoch.add(arrival, reading, received)
         forgotten = self._forget(epoch, received) if len(self.epochs) > MOST_EPOCHS else None
-        return Noted(new, first, above_gap, forgotten)
+        return Noted(new, first, above_gap, forgotten, awaited)
 
     def epoch(self, number: int) -> Epoch | None:
         """Return one of the epochs that are remembered."""
@@ -240,14 +271,26 @@ class Stream:
         place = bisect.bisect_left(self.epochs, number, key=lambda epoch: epoch.epoch)
         return self.epochs[place] if place < len(self.epochs) and self.epochs[place].epoch == number else None
 
-    def forgo(self, epoch: int, first: int, last: int) -> Epoch | None:
-        """Note that these numbers will never come; return their epoch, None where nothing of that has come yet."""
+    def forgo(self, epoch: int, first: int, last: int) -> bool:
+        """Note that these numbers will never come; return whether there was room for that."""
         found = self.epoch(epoch)
         if found is not None:
-            found.forgo(first, last)
-        else:
-            self.past.forgone = [*self.past.forgone, (epoch, first, last)][-_MOST_AWAITED:]
-        return found
+            return found.forgo(first, last)
+        rest = [one for one in self.past.forgone if one[0] != epoch]
+        mine = joined([*(one[1:] for one in self.past.forgone if one[0] == epoch), (first, last)])
+        awaited = [*rest, *((epoch, *stretch) for stretch in mine)]
+        for _, begin, end in awaited[:-MOST_AWAITED]:
+            self.past.counts.given_up += end - begin + 1
+        self.past.forgone = awaited[-MOST_AWAITED:]
+        return True
+
+    def _await_no_more(self, epoch: Epoch) -> bool:
+        """Let an epoch that begins have what was given up of it before; return whether that is anything."""
+        mine = [one for one in self.past.forgone if one[0] == epoch.epoch]
+        for _, first, last in mine:
+            epoch.forgo(first, last)
+        self.past.forgone = [one for one in self.past.forgone if one[0] != epoch.epoch]
+        return bool(mine)
 
     def _forget(self, last: Epoch, received: float) -> Epoch:
         """Forget what was heard of longest ago, neither the last nor what is the present one."""
@@ -269,10 +312,22 @@ class Stream:
 
     def total(self) -> Counts:
         """Return the sums, of gaps only those that are not remembered."""
-        total = Counts(given_up=sum(epoch.given_up for epoch in self.epochs))
+        awaited = sum(last - first + 1 for _, first, last in self.past.forgone)
+        total = Counts(given_up=awaited + sum(epoch.given_up for epoch in self.epochs))
         for counts in (self.past.counts, *(epoch.counts for epoch in self.epochs)):
             total.add(counts)
         return total
+
+
+def believed(arrival: Arrival) -> Iterator[tuple[int, int, int]]:
+    """Yield what a new batch says will never come, as far as it can know that: of nothing after itself.
+
+    Anybody may have written it: a number that is called forgone before it was used would never be missed.
+    """
+    for epoch, first, last in arrival.forgone:
+        last = min(last, first + MOST_AT_ONCE - 1, arrival.seq - 1 if epoch == arrival.epoch else last)
+        if epoch <= arrival.epoch and first <= last:
+            yield epoch, first, last
 
 
 def name_of(key: str) -> tuple[Name, str]:
@@ -284,27 +339,3 @@ def name_of(key: str) -> tuple[Name, str]:
 def count(gaps: Iterable[Gap]) -> int:
     """Return how many numbers lie in gaps."""
     return sum(gap.last - gap.first + 1 for gap in gaps)
-
-
-def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
-    joined: list[Stretch] = []
-    for first, last in sorted(stretches):
-        if joined and joined[-1][1] >= first - 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return joined
-
-
-def _without(gap: Gap, stretches: Sequence[Stretch]) -> Iterator[Gap]:
-    """Yield what is left of a gap beside stretches of numbers."""
-    first = gap.first
-    place = bisect.bisect_left(stretches, first, key=lambda stretch: stretch[1])
-    while place < len(stretches) and stretches[place][0] <= gap.last:
-        begin, end = stretches[place]
-        if begin > first:
-            yield Gap(first, begin - 1, gap.noticed)
-        first = end + 1
-        place += 1
-    if first <= gap.last:
-        yield Gap(first, gap.last, gap.noticed)

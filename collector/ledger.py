@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from collector.account import Counts, Epoch, Name, Noted, Past, Stream, count, name_of
+from collector.account import Counts, Epoch, Name, Noted, Past, Stream, believed, count, name_of
 from collector.arrival import Arrival
 from exhaust.received import Gap
 from exhaust.worker import Keep, Rows
@@ -63,18 +63,22 @@ class Ledger:
         noted = stream.add(arrival, reading, received, self._horizon)
         self.counts["delivered" if noted.new else "duplicate"] += 1
         yield Keep(f"{stream.key}/{arrival.epoch}", stream.epoch(arrival.epoch))
-        if noted.forgotten is not None:
+        if noted.forgotten is not None or noted.awaited:
             yield Keep(f"{stream.key}/{_PAST}", stream.past)
+        if noted.forgotten is not None:
             yield Keep(f"{stream.key}/{noted.forgotten.epoch}", None)
         return noted
 
     def forgo(self, arrival: Arrival) -> Iterator[Keep]:
-        """Count what a batch that was added says will never come."""
+        """Count what a new batch says will never come, as far as that is believed: stretches are `ignored` else."""
         stream = self._streams[arrival.host, arrival.emitter, arrival.stream]
-        for stretch in arrival.forgone:
-            epoch = stream.forgo(*stretch)
+        kept = [stretch for stretch in believed(arrival) if stream.forgo(*stretch)]
+        if ignored := sum(stretch not in kept for stretch in arrival.forgone):
+            self.counts["ignored"] += ignored
+        for number in dict.fromkeys(number for number, _, _ in kept):
+            epoch = stream.epoch(number)
             if epoch is not None:
-                yield Keep(f"{stream.key}/{epoch.epoch}", epoch)
+                yield Keep(f"{stream.key}/{number}", epoch)
             else:
                 yield Keep(f"{stream.key}/{_PAST}", stream.past)
 

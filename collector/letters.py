@@ -13,6 +13,7 @@ from collector.account import Name
 from collector.arrival import Arrival, read_arrival
 from collector.shelf import Place, Shelf
 from exhaust import resending
+from exhaust.broker.frames import DEATHS
 from exhaust.broker.interface import Delivery
 from exhaust.errors import MessageError
 from exhaust.ids import derived_id
@@ -24,8 +25,6 @@ MOST_BYTES = 64 << 20
 KIND = "letter"
 _LONGEST = 300
 _WHY = ("x-reason", "x-exchange", "x-key", "x-queue")
-# Why RabbitMQ writes into a message's x-death that it is dead, and what our own broker says then.
-_OF_BROKER = frozenset(("delivery_limit", "expired", "maxlen", "rejected"))
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -53,8 +52,8 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def by_broker(self) -> bool:
-        """Whether the broker made it a dead letter, as far as it says: then a reader had it before."""
-        return self.reason in _OF_BROKER
+        """Whether its x-death says that a broker made it a dead letter; who may publish one can write that too."""
+        return self.reason in DEATHS
 
     def delivery(self, body: bytes) -> Delivery:
         """Return the message as it came to the queue that refused it."""

@@ -91,8 +91,9 @@ class Telemetry:
         stream = self.ledger.get(name)
         assert stream is not None, "it was added"  # noqa: S101  a fault of ours
         yield from self._bury_known(arrival, noted)
-        missed = count(stream.gaps()) if arrival.forgone else 0
-        yield from self.ledger.forgo(arrival)
+        missed = count(stream.gaps()) if arrival.forgone and noted.new else 0
+        if noted.new:
+            yield from self.ledger.forgo(arrival)
         if noted.above_gap:
             self._gaps.notice(name, reading)
         if noted.forgotten is not None or count(stream.gaps() if missed else ()) < missed:
@@ -116,7 +117,7 @@ class Telemetry:
     def bury(self, letter: Arrival, now: float, *, by_broker: bool) -> Iterator[Effect]:
         """Take a batch that lies among the dead letters.
 
-        It accounts for one that did not come only where the broker put it there: anybody may write to them.
+        It accounts for one that did not come only where its headers say that the broker put it there.
         """
         stream = self.ledger.get((letter.host, letter.emitter, letter.stream))
         missed = 0 if stream is None else count(stream.gaps())

@@ -2,14 +2,17 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from emitters.spool.dropped import Dropped
+from emitters.spool.dropped import Row as DroppedRow
 from emitters.spool.forgone import Forgone, Row
 from emitters.spool.frames import Numbered
 from emitters.spool.spans import Spans
 
+T = TypeVar("T")
 Positions = Mapping[str, Mapping[str, Any]]
 """By the name of an emitter's use: which part of its source, and where that is; None where it is to be forgotten."""
 UNASKED = 7 * 86_400.0
@@ -64,10 +67,28 @@ class Checkpoint(msgspec.Struct):
     used: dict[str, dict[str, int]] = {}
     forgone: list[Row] = []
     asked: dict[str, float] = {}
+    dropped: list[DroppedRow] = []
+
+
+class Untold(msgspec.Struct):
+    """What batches have still to tell: dropped records, and numbers that were given up, unless those are as before."""
+
+    dropped: list[DroppedRow]
+    forgone: list[Row] | None = None
+
+
+class Bounds(NamedTuple):
+    """How much a checkpoint may hold: stretches of what is unsent, streams' numbers, rows of what is untold."""
+
+    spans: int
+    numbers: int
+    forgone: int
+    dropped: int
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Checkpoint).decode
+_decode_untold = msgspec.json.Decoder(Untold).decode
 _decode_positions = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
@@ -86,13 +107,15 @@ _decode_confirmed = msgspec.json.Decoder(list[Done]).decode
 class Book:
     """The state of the log. What changes it here is durable already, or will be with the next write.
 
-    `used` is, by emitter and stream, how many numbers of the epoch are used up; `forgone` those that were given up.
+    `used` is, by emitter and stream, how many numbers of the epoch are used up; `forgone` those that were given up,
+    `dropped` records that were: what no batch has told of.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
         self.used: dict[str, dict[str, int]] = {}
         self.forgone = Forgone()
+        self.dropped = Dropped()
         self.positions: dict[str, dict[str, Any]] = {}
         self._asked: dict[str, float] = {}  # when positions were last asked for, or that was first noted
         self._in_use: set[str] = set()
@@ -208,18 +231,37 @@ class Book:
         """Tell whether anything in a segment is unsent."""
         return segment.end > segment.start and self.unsent.touches(segment.start, segment.end)
 
-    def checkpoint(self, most_spans: int, most_forgone: int) -> bytes:
-        """Return all of this as the text of a frame, what is unsent, and forgone, in at most so many stretches."""
+    def checkpoint(self, most: Bounds) -> bytes:
+        """Return all of this as the text of a frame."""
         checkpoint = Checkpoint(
             self.epoch,
             self.positions,
-            self.unsent.outline(most_spans),
-            self.segments,
+            self.unsent.outline(most.spans),
+            self._outline(most.numbers),
             used=self.used,
-            forgone=self.forgone.rows[-most_forgone:],
+            forgone=_last(self.forgone.rows, most.forgone),
             asked=self._asked,
+            dropped=_last(self.dropped.rows, most.dropped),
         )
         return _encode(checkpoint)
+
+    def _outline(self, most: int) -> list[Segment]:
+        """Return the segments, the newest with their numbers: those of `most` streams in all."""
+        segments = []
+        for segment in reversed(self.segments):
+            most -= sum(map(len, segment.numbers.values()))
+            segments.append(segment if most >= 0 else msgspec.structs.replace(segment, numbers={}))
+        return segments[::-1]
+
+    @property
+    def changes(self) -> tuple[int, int]:
+        """How often something untold came, dropped and forgone."""
+        return self.dropped.changes, self.forgone.changes
+
+    def untold(self, most: Bounds, *, forgone: bool) -> bytes:
+        """Return what is untold as the text of a frame, what is `forgone` only if that is asked for."""
+        rows = _last(self.forgone.rows, most.forgone) if forgone else None
+        return _encode(Untold(_last(self.dropped.rows, most.dropped), rows))
 
     def restore(self, text: bytes) -> bool:
         """Take a checkpoint's state; return whether it is one."""
@@ -229,7 +271,7 @@ class Book:
             return False
         self.epoch, self.positions, self._asked = found.epoch, found.positions, found.asked
         self.segments, self.used = found.segments, found.used
-        self.unsent, self.forgone = Spans(found.unsent), Forgone(found.forgone)
+        self.unsent, self.forgone, self.dropped = Spans(found.unsent), Forgone(found.forgone), Dropped(found.dropped)
         self.reached = max((one.end for one in found.segments), default=0)
         return True
 
@@ -239,6 +281,16 @@ class Book:
     def apply_confirmed(self, text: bytes) -> None:
         for done in _decode_confirmed(text):
             self.remove(done)
+
+    def apply_untold(self, text: bytes) -> None:
+        untold = _decode_untold(text)
+        self.dropped.restore(untold.dropped)
+        if untold.forgone is not None:
+            self.forgone.restore(untold.forgone)
+
+
+def _last(rows: list[T], most: int) -> list[T]:
+    return rows[max(0, len(rows) - most) :]
 
 
 def encode_positions(positions: Positions) -> bytes:

@@ -24,6 +24,12 @@ class Forgone:
     def __init__(self, rows: Iterable[Row] = (), *, most: int = MOST) -> None:
         self._most = most
         self._streams: dict[Stream, dict[int, Spans]] = {}
+        self.changes = 0  # counts what came to it
+        self.restore(rows)
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        """Let it be this, and nothing else."""
+        self._streams.clear()
         for emitter, stream, epoch, first, last in rows:
             self.add((emitter, stream), (epoch, first, last))
 
@@ -37,6 +43,7 @@ class Forgone:
 
     def add(self, stream: Stream, stretch: Stretch) -> None:
         epoch, first, last = stretch
+        self.changes += 1
         self._streams.setdefault(stream, {}).setdefault(epoch, Spans()).add(first, last + 1)
         rows = self.rows
         if len(rows) > self._most:

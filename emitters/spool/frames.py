@@ -14,16 +14,20 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-CHECKPOINT, BATCH, CONFIRMED = 1, 2, 3
+import msgspec
+
+CHECKPOINT, BATCH, CONFIRMED, UNTOLD = 1, 2, 3, 4
 
 _MAGIC = b"\xffEx\xfe"
 _HEADER = struct.Struct("<4sQIIIdIB")
 _CHECKSUM = struct.Struct("<I")
+_reasons = msgspec.json.Decoder(dict[str, int]).decode
 HEAD = _HEADER.size + _CHECKSUM.size
 _LONGEST = 64 << 20
 _MOST_RECORDS = 100_000
 _STREAM = re.compile(rb'"emitter":"([^"\\]{1,100})","stream":"([^"\\]{1,100})"')
 _NUMBER = re.compile(_STREAM.pattern + rb',"epoch":([0-9]{1,16}),"seq":([0-9]{1,13})[,}]')
+_DROPPED = re.compile(rb',"seq":[0-9]{1,13},"dropped":(\{"[^{}]*\})')
 _STREAM_WITHIN = 1024
 
 
@@ -97,6 +101,12 @@ def number_of(body: bytes) -> Numbered | None:
         return None
     emitter, stream, epoch, seq = found.groups()
     return Numbered(emitter.decode(errors="replace"), stream.decode(errors="replace"), int(epoch), int(seq))
+
+
+def dropped_of(body: bytes) -> dict[str, int]:
+    """Return what a batch tells of dropped records, by reason, as the beginning of its text says."""
+    found = _DROPPED.search(body, 0, _STREAM_WITHIN)
+    return {} if found is None else _reasons(found[1])
 
 
 def scan(data: bytes, position: int) -> Iterator[Frame | Hole]:

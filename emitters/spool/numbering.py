@@ -3,21 +3,22 @@
 from collections import Counter
 from collections.abc import Container, Mapping
 
+from emitters.spool.dropped import Dropped
 from emitters.spool.parcels import Stream
 
 
 class Numbers:
     """What is durable. Numbers are used up, and counts told, only with the group of batches that carries them."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: Dropped) -> None:
         self._used: dict[Stream, int] = {}
-        self._dropped: dict[Stream, Counter[str]] = {}
+        self._dropped = dropped
         self.lost: Counter[str] = Counter()
         self.lost_by: dict[str, Counter[str]] = {}
 
     def drop(self, stream: Stream, reason: str, count: int) -> None:
         if count:
-            self._dropped.setdefault(stream, Counter())[reason] += count
+            self._dropped.add(stream, {reason: count})
             self.lost[reason] += count
             self.lost_by.setdefault(stream[0], Counter())[reason] += count
 
@@ -36,15 +37,13 @@ class Numbers:
         self._used |= draft.used
         for stream, told in draft.told.items():
             if told:
-                left = self._dropped.pop(stream, Counter()) - Counter(told)  # more may have been dropped meanwhile
-                if left:
-                    self._dropped[stream] = left
+                self._dropped.remove(stream, told)
 
 
 class Draft:
     """The numbers of one group of batches, which may yet come to nothing."""
 
-    def __init__(self, used: Mapping[Stream, int], dropped: Mapping[Stream, Mapping[str, int]]) -> None:
+    def __init__(self, used: Mapping[Stream, int], dropped: Dropped) -> None:
         self._used = used
         self._dropped = dropped
         self.used: dict[Stream, int] = {}
@@ -53,7 +52,7 @@ class Draft:
     def next(self, stream: Stream) -> tuple[int, dict[str, int]]:
         """Return the number of the stream's next batch, and the counts that it tells."""
         number = self.used.get(stream, self._used.get(stream, 0))
-        return number, {} if stream in self.told else dict(self._dropped.get(stream, {}))
+        return number, {} if stream in self.told else self._dropped.of(stream)
 
     def use(self, stream: Stream, number: int, told: Mapping[str, int]) -> None:
         """Note that the group has this batch."""

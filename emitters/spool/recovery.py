@@ -9,7 +9,19 @@ import msgspec
 
 from emitters.spool.book import Book, Placed, Segment, segment_name
 from emitters.spool.disk import Disk
-from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, Frame, Hole, decode, number_of, scan, sound
+from emitters.spool.frames import (
+    BATCH,
+    CHECKPOINT,
+    CONFIRMED,
+    UNTOLD,
+    Frame,
+    Hole,
+    decode,
+    dropped_of,
+    number_of,
+    scan,
+    sound,
+)
 from emitters.spool.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
@@ -94,11 +106,15 @@ class Recovery:
         with contextlib.suppress(msgspec.MsgspecError):  # whole, but of another version: what it says is not needed
             if frame.kind == BATCH:
                 placed = Placed(book.reached, frame.end, frame.time, frame.records, len(frame.body))
-                book.add(placed, number_of(frame.body))
+                book.add(placed, number := number_of(frame.body))
+                if number is not None:
+                    book.dropped.remove((number.emitter, number.stream), dropped_of(frame.body))
                 if frame.rest:
                     book.apply_positions(frame.rest)
             elif frame.kind == CONFIRMED:
                 book.apply_confirmed(frame.body)
+            elif frame.kind == UNTOLD:
+                book.apply_untold(frame.body)
 
     def _clip(self) -> None:
         """Forget what is said to be unsent and is in no file."""

@@ -11,9 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from emitters.spool.book import Book, Done, Placed, Positions, Segment, encode_confirmed, encode_positions, segment_name
+from emitters.spool.book import Book, Bounds, Done, Placed, Segment, encode_confirmed, segment_name
 from emitters.spool.disk import Disk, File
-from emitters.spool.frames import BATCH, CHECKPOINT, CONFIRMED, HEAD, Numbered, encode
+from emitters.spool.frames import CHECKPOINT, CONFIRMED, HEAD, UNTOLD
+from emitters.spool.group import Group
 from emitters.spool.quarantine import Quarantine
 from emitters.spool.reading import Reader
 from emitters.spool.recovery import Recovery
@@ -26,56 +27,8 @@ _SEGMENT = 8 << 20
 _STEP = 1 << 20
 _SPARES = 1
 _MOST_SPANS = 512
-_MOST_FORGONE = 1000
-
-
-class Group:
-    """Frames that become durable together: one write, and one sync, of one segment."""
-
-    def __init__(self, segment: int, position: int, begun: int, most: int, *, opens: bool) -> None:
-        self.segment = segment
-        self.position = position
-        self.end = position
-        self.opens = opens
-        self.batches: list[Placed] = []
-        self.numbers: list[Numbered | None] = []
-        self.confirmed: list[Done] = []
-        self.positions: list[bytes] = []
-        self._begun = begun
-        self._most = most
-        self._parts: list[bytes] = []
-
-    @property
-    def data(self) -> bytes:
-        return b"".join(self._parts)
-
-    def fits(self, size: int) -> bool:
-        """Tell whether there is room for one more frame, of so many bytes beside its head."""
-        return self.end + HEAD + size <= self._most
-
-    def add(self, kind: int, body: bytes, rest: bytes = b"", time: float = 0.0, count: int = 0) -> int:
-        """Append a frame and return its end."""
-        self._parts += encode(self.end, self._begun, kind, body, rest, time, count)
-        self.end += HEAD + len(body) + len(rest)
-        return self.end
-
-    def batch(
-        self, after: int, body: bytes, time: float, count: int, moved: Positions, number: Numbered | None = None
-    ) -> Placed | None:
-        """Append a batch with where its sources then are, or return None where there is no room for it.
-
-        `after` is the end of the newest batch before this group.
-        """
-        rest = encode_positions(moved) if moved else b""
-        if not self.fits(len(body) + len(rest)):
-            return None
-        start = self.batches[-1].end if self.batches else after
-        placed = Placed(start, self.add(BATCH, body, rest, time, count), time, count, len(body))
-        self.batches.append(placed)
-        self.numbers.append(number)
-        if rest:
-            self.positions.append(rest)
-        return placed
+_MOST_NUMBERS = 1000
+_MOST_UNTOLD = 1000
 
 
 class Log:
@@ -95,6 +48,14 @@ class Log:
         self._synced = 0
         self._end = 0
         self._confirmed: list[Done] = []
+        self._changes = (0, 0)
+        self._unnumbered = False
+        self._bounds = Bounds(
+            min(_MOST_SPANS, self.size // 128),
+            min(_MOST_NUMBERS, self.size // 512),
+            min(_MOST_UNTOLD, self.size // 512),
+            min(_MOST_UNTOLD, self.size // 512),
+        )
         self._file: File | None = None
         self._spares: list[str] = []
         self._making: tuple[File, str, int] | None = None
@@ -110,6 +71,7 @@ class Log:
         self.book, self.lost = recovery.book, recovery.lost
         self._next, self._anchor = recovery.next, recovery.base
         self.recycle(self._free())
+        self._changes = self.book.changes
         self._checkpoint()  # what is too long goes now: once it was asked for, it would end this life like the last
 
     def write(self, group: Group, *, sync: bool = True) -> None:
@@ -217,22 +179,37 @@ class Log:
 
     @property
     def owes(self) -> bool:
-        """Whether anything was confirmed that is not written down yet."""
-        return bool(self._confirmed)
+        """Whether anything was confirmed, or came to what is untold, that is not written down yet, and can be."""
+        return bool(self._confirmed) or (bool(text := self._untold()) and (self._has_room(text) or self.level < 1))
+
+    def _untold(self) -> bytes:
+        """Return what is untold, as far as that has changed since it was written down."""
+        changes = self.book.changes
+        if changes == self._changes:
+            return b""
+        return self.book.untold(self._bounds, forgone=changes[1] != self._changes[1])
+
+    def _has_room(self, text: bytes) -> bool:
+        return self._current is not None and self._end + HEAD + len(text) <= self._current.start + self.size
 
     def group(self, *, roll: bool = False) -> Group:
-        """Begin a group, with what was confirmed; in a new segment where there is none, or `roll` asks for it.
+        """Begin a group, with what was confirmed and is untold; in a new segment where that needs one, or `roll` does.
 
         Raises StoreError where a checkpoint would be too long.
         """
         confirmed, self._confirmed = self._confirmed, []
-        if roll or self._current is None:
+        untold = self._untold()
+        if roll or self._current is None or (untold and not self._has_room(untold) and self.level < 1):
             start = self._next
             group = Group(start, start, start, start + self.size, opens=True)
             group.add(CHECKPOINT, self._checkpoint())
+            group.changes = self.book.changes
         else:
             start = self._current.start
             group = Group(start, self._end, self._synced, start + self.size, opens=False)
+            if untold and group.fits(len(untold)):  # before what was given up is called done with
+                group.add(UNTOLD, untold)
+                group.changes = self.book.changes
             if confirmed and group.fits(len(text := encode_confirmed(confirmed))):
                 group.add(CONFIRMED, text)
         group.confirmed = confirmed
@@ -245,13 +222,18 @@ class Log:
         return other
 
     def _checkpoint(self) -> bytes:
-        """Return what a segment begins with, without positions that nobody asks for where that would be too long."""
-        book, bounds = self.book, (min(_MOST_SPANS, self.size // 128), min(_MOST_FORGONE, self.size // 512))
-        while len(text := book.checkpoint(*bounds)) > self.size // 2:
+        """Return what a segment begins with, without what can best be spared where that would be too long."""
+        book, most, whole = self.book, self.size // 2, self._bounds
+        choices = (whole, whole._replace(numbers=0), whole._replace(numbers=0, forgone=0))
+        while (bounds := next((one for one in choices if len(book.checkpoint(one)) <= most), None)) is None:
             if not (use := book.shorten()):
-                raise StoreError(f"a checkpoint of {len(text)} bytes is too long: let emitters keep shorter positions")
+                size = len(book.checkpoint(choices[-1]))
+                raise StoreError(f"a checkpoint of {size} bytes is too long: let emitters keep shorter positions")
             log.error("positions are too long together, forgetting those of one use", extra={"use": use})
-        return text
+        if bounds is not whole and not self._unnumbered:
+            log.error("a checkpoint is too long, it goes without numbers", extra={"forgone": bounds.forgone > 0})
+        self._unnumbered = bounds is not whole
+        return book.checkpoint(bounds)
 
     def accept(self, group: Group, *, synced: bool = True) -> list[Segment]:
         """Take a group that was written into account; return the segments that nobody needs any more."""
@@ -264,6 +246,7 @@ class Log:
         for moved in group.positions:
             self.book.apply_positions(moved)
         self._end = group.end
+        self._changes = group.changes or self._changes
         if synced:
             self._synced = group.end
         return self._free() if group.opens else []
@@ -282,9 +265,12 @@ class Log:
             return []
         return self._end_with(Done(placed.start, placed.end, 1), placed.time)
 
-    def give_up(self, start: int, end: int, batches: int) -> list[Segment]:
-        """Note that a stretch will never be sent; return as `confirm` does."""
-        return self._end_with(Done(start, end, batches, lost=True))
+    def give_up(self, start: int, end: int, batches: int, *, lost: bool = True) -> list[Segment]:
+        """Note that a stretch will never be sent; return as `confirm` does.
+
+        Where its numbers are `lost`, all of its segment are called forgone once that is done with.
+        """
+        return self._end_with(Done(start, end, batches, lost))
 
     def _end_with(self, done: Done, time: float = 0.0) -> list[Segment]:
         segment = self.book.remove(done, time)

@@ -56,7 +56,7 @@ class Spool:
         self._log = log
         self._broker = broker
         self._clock = clock
-        self._numbers = Numbers()
+        self._numbers = Numbers(log.book.dropped)
         scribe = scribe or Thread()
         self._sender = Sender(broker, Backlog(log, scribe, self._lose), self._confirmed, self._look, patience=patience)
         self._writer = Writer(log, scribe, host, self._numbers, self._stored, self._look)
@@ -69,7 +69,7 @@ class Spool:
         self.idle = asyncio.Event()
         self.idle.set()
         for emitter, stream, count in log.lost:
-            self.drop((emitter, stream), "garbled", count)
+            self._numbers.drop((emitter, stream), "garbled", count)
 
     def put(self, parcels: Sequence[Parcel], moved: Positions | None = None) -> None:
         """Take parcels for the next group; `moved` is where their sources are after all of them."""
@@ -83,10 +83,15 @@ class Spool:
             self.tight = self.tight or self._crowded()
 
     def _takes(self, parcel: Parcel) -> bool:
-        if parcel.waits or not (why := self._refusal(parcel.keeps)):
+        # An empty one that has something to tell is small, and what it tells is told nowhere else.
+        keeps: Keeps = parcel.keeps if parcel.records or not self._has_to_tell(parcel.stream) else "audit"
+        if parcel.waits or not (why := self._refusal(keeps)):
             return True
         self.drop(parcel.stream, why, len(parcel.records))
         return False
+
+    def _has_to_tell(self, stream: Stream) -> bool:
+        return stream in self._log.book.dropped or stream in self._log.book.forgone
 
     def _refusal(self, keeps: Keeps) -> str:
         """Return why records of a class cannot be stored now; empty where they can."""
@@ -97,6 +102,8 @@ class Spool:
     def drop(self, stream: Stream, reason: str, count: int) -> None:
         """Count records that go no further; the stream's next batch tells of them."""
         self._numbers.drop(stream, reason, count)
+        if count:
+            self._writer.note()
 
     async def room(self, keeps: Keeps, *, waits: bool) -> None:
         """Return when there is room for more; at the latest after a second for who cannot wait."""
@@ -204,12 +211,17 @@ class Spool:
     async def _give_up_old(self) -> None:
         while True:
             for start, segment in self._outdated.found(self._clock.now()):
-                with contextlib.suppress(OSError):
-                    for stream, count in (await self._outdated.count(segment)).items():
-                        self.drop(stream, "too_old", count)
+                try:
+                    given = await self._outdated.look(segment)
+                except OSError as exc:
+                    log.warning("what is too old cannot be read now, trying on", extra={"error": str(exc)})
+                    continue
                 log.warning("giving up what is too old", extra={"bytes": segment.end - segment.start})
+                for stream, count in given.records.items():
+                    self.drop(stream, "too_old", count)
                 self._sender.forget(start, segment.end)
-                self._writer.recycle(self._log.give_up(start, segment.end, segment.batches))
+                self._writer.recycle(self._outdated.give_up(start, segment, given))
+                self._writer.note()
                 self._look()
             await asyncio.sleep(_LOOK_FOR_OLD)
             if unasked := self._log.book.attend(self._clock.now()):

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, cast
 from emitters.spool.book import Placed, Positions, Segment
 from emitters.spool.forgone import Stretch
 from emitters.spool.frames import Numbered
+from emitters.spool.group import Group
 from emitters.spool.numbering import Draft, Numbers
 from emitters.spool.parcels import Parcel, merged
 from emitters.spool.scribe import Scribe
-from emitters.spool.segments import Group, Log
+from emitters.spool.segments import Log
 from exhaust.broker.interface import Publication
 from exhaust.errors import MessageError
 from exhaust.ids import new_id
@@ -81,7 +82,7 @@ class Writer:
         self._write()
 
     def note(self) -> None:
-        """See to it that what was confirmed is written down soon, also where no batch takes it along."""
+        """See to it that what was confirmed, or is untold, is written down soon, also where no batch takes it along."""
         self._after(_NOTE_AFTER, "note", self._note)
 
     def recycle(self, segments: Sequence[Segment]) -> None:
@@ -90,7 +91,7 @@ class Writer:
             self._scribe.do(partial(self._log.recycle, segments), _ignore)
 
     def close(self) -> None:
-        """Note what was confirmed, finish what was begun, and write nothing after that."""
+        """Note what was confirmed and is untold, finish what was begun, and write nothing after that."""
         for timer in self._timers.values():
             timer.cancel()
         if self.since is None:
@@ -131,7 +132,8 @@ class Writer:
             self._fail(exc)
             return
         self.since = asyncio.get_running_loop().time()
-        sync = group.opens or bool(written)  # what was confirmed may get lost: it would only be sent once more
+        # What was confirmed may get lost: it would only be sent once more.
+        sync = group.changes is not None or bool(written)
         work = partial(self._log.write, group, sync=sync)
         self._scribe.do(work, partial(self._done, group, draft, written, sync))
 
@@ -208,6 +210,8 @@ class Writer:
         except Exception as exc:  # noqa: BLE001  handed on: nobody sees what a callback raises
             self._fail(exc)
         self._write()
+        if self._log.owes:  # it came meanwhile, or found no room
+            self.note()
         self._changed()
 
     def _accept(self, group: Group, draft: Draft, written: list[_Written], *, sync: bool) -> None:

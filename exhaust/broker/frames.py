@@ -43,6 +43,9 @@ _PERSISTENT = b"\x02"
 _LONGEST = 255
 _LATEST = 253_402_300_800.0  # the year 10000
 
+DEATHS = frozenset(("delivery_limit", "expired", "maxlen", "rejected"))
+"""Why a broker makes a message a dead letter."""
+
 log = logging.getLogger(__name__)
 
 
@@ -207,10 +210,9 @@ class Content:
             self.type = _text(data, at)[0]
 
 
-def _origin(headers: dict[str, Any]) -> dict[str, str]:
-    """Put what the broker notes of a dead letter the way that we note it of a rejected one."""
-    deaths = headers.pop("x-death", None)
-    if "x-reason" in headers or not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+def _origin(deaths: Any) -> dict[str, str]:
+    """Put what the broker notes of a dead letter the way that we note it of a rejected one; empty where it does not."""
+    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
         return {}  # anyone who publishes may have written it
     death = deaths[0]
     keys = death.get("routing-keys")
@@ -228,8 +230,11 @@ def delivery(content: Content, body: bytes, queue: str, exchange: str, key: str,
     stamp = headers.pop(TIME, None)
     count = headers.pop("x-delivery-count", None)
     attempt = count + 1 if isinstance(count, int) else 1 + redelivered
-    if "x-death" in headers:
-        headers.update(_origin(headers))
+    if origin := _origin(headers.pop("x-death", None)):
+        headers.update(origin)
+    elif isinstance(reason := headers.get("x-reason"), str) and reason in DEATHS:  # a broker says so in x-death
+        headers["x-reason"] = f"{reason}, as its publisher says"
+    if "x-first-death-reason" in headers:
         for name in ("reason", "queue", "exchange"):
             headers.pop(f"x-first-death-{name}", None)
             headers.pop(f"x-last-death-{name}", None)

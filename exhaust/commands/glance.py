@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from exhaust.commands.rendering import WIDTH, amount, fit, row, span, when, wrapped
+from exhaust.commands.rendering import WIDTH, amount, columns, fit, row, span, when, wrapped
 
 Item = Mapping[str, Any]
 # Columns of the ledger: batches that were delivered, the records in them, batches that came twice; records that were
-# dropped; batches that lie among the dead letters, that may yet come, that are missing.
+# dropped; batches that lie among the dead letters, that their emitter gave up, that may yet come, that are missing.
 _COUNTS = {
     "batches": "received", "records": "records", "twice": "duplicates", "dropped": "dropped", "dead": "dead",
-    "flying": "in_flight", "missing": "missing",
+    "given up": "given_up", "flying": "in_flight", "missing": "missing",
 }  # fmt: skip
+_WIDTHS = (8, 8, 7, 8, 6, 9, 7, 8, 6)
 _OF_HOSTS = frozenset(("host.silent", "clock.skew"))
 
 
@@ -121,7 +122,8 @@ def _ledger(table: Sequence[Item], now: float) -> Iterator[str]:
 
 
 def _account(emitter: str, counts: Sequence[str], heard: str) -> str:
-    return row(*zip(("", emitter, *counts, heard), (0, 13, -7, -7, -6, -7, -4, -6, -7, -5), strict=True))
+    name, cells = fit(emitter, 11), zip((*counts, heard), _WIDTHS, strict=True)
+    return f"  {name}{' ' * (11 - columns(name))}" + "".join(row((cell, -width)) for cell, width in cells)
 
 
 def _account_notes(one: Item) -> Iterator[str]:

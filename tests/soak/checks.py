@@ -65,10 +65,13 @@ def unexplained(name: str, stream: Stream) -> Iterator[Violation]:
 
 
 def left_out(name: str, stream: Stream) -> Iterator[Violation]:
-    """Once all is over, every sequence number below an epoch's highest has come."""
+    """Once all is over, every sequence number below an epoch's highest has come, or a batch says that it never will."""
     epochs: dict[int, Numbers] = {}
     for epoch, seq in stream.batches:
         epochs.setdefault(epoch, Numbers()).add(seq + 1)
+    for epoch, forgone in stream.forgone.items():
+        for first, last in forgone.ranges:
+            epochs.setdefault(epoch, Numbers()).add(first, last)
     gaps = [
         f"epoch {epoch} seq {first - 1} to {last - 1}"
         for epoch, seqs in sorted(epochs.items())

@@ -2,7 +2,7 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +85,10 @@ class Tail:
 
 
 class Batch(NamedTuple):
-    """A batch as it came to somebody outside: `dropped` is what it says of records given up, by reason."""
+    """A batch as it came to somebody outside: `dropped` is what it says of records given up, by reason.
+
+    `forgone` are batches of its stream that were: the epoch, the first and the last number of each stretch.
+    """
 
     emitter: str
     stream: str
@@ -93,6 +96,7 @@ class Batch(NamedTuple):
     seq: int
     numbers: tuple[Range, ...]
     dropped: Mapping[str, int]
+    forgone: Sequence[Sequence[int]] = ()
 
 
 class Effect(NamedTuple):
@@ -124,6 +128,7 @@ class Stream:
     heard: Numbers = field(default_factory=Numbers)
     dropped: Counter[str] = field(default_factory=Counter)
     batches: dict[tuple[int, int], tuple[Range, ...]] = field(default_factory=dict)
+    forgone: dict[int, Numbers] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
 
     @property
@@ -153,6 +158,8 @@ class Stream:
         if known is None:
             self.batches[number] = batch.numbers
             self.dropped.update(batch.dropped)
+            for epoch, begin, end in batch.forgone:
+                self.forgone.setdefault(epoch, Numbers()).add(begin + 1, end + 1)
         elif known != batch.numbers:
             self.conflicts.append(f"epoch {batch.epoch} seq {batch.seq} held {known}, then {batch.numbers}")
         for first, last in batch.numbers:

@@ -26,7 +26,8 @@ def read_batch(message: AbstractIncomingMessage) -> Batch:
     body = json.loads(message.body)
     numbers = [record["n"] for record in body["records"] if "n" in record]
     emitter, stream, epoch, seq = (str(message.headers[name]) for name in ("emitter", "stream", "epoch", "seq"))
-    return Batch(emitter, stream, int(epoch), int(seq), tuple(ranges(numbers)), body.get("dropped") or {})
+    told = (body.get("dropped") or {}, body.get("forgone") or ())
+    return Batch(emitter, stream, int(epoch), int(seq), tuple(ranges(numbers)), *told)
 
 
 class Listener:

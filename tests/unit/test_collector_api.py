@@ -227,12 +227,12 @@ async def test_what_cannot_be_followed_is_refused(system: System, query: str) ->
 async def test_a_follower_that_does_not_read_is_cut_off_and_holds_up_nobody(system: System) -> None:
     async with system.http.get("/api/v1/stream") as answer:
         await answer.content.readline()
-        large = msgspec.structs.replace(CHAIN[0], evidence=[{"text": "x" * 60_000}])
+        large = msgspec.structs.replace(CHAIN[2], output="x" * 60_000)
         for n in range(500):
-            await system.tell(msgspec.structs.replace(large, id=f"e{n}", episode=f"e{n}"))
+            await system.tell(msgspec.structs.replace(large, id=f"e{n}", execution=f"x{n}"))
         with pytest.raises(aiohttp.ClientError):
             await asyncio.wait_for(answer.read(), 10)
-    assert len(items(await system.get("/api/v1/facts?limit=5"))) == 5
+    assert len(items(await system.get("/api/v1/executions?limit=5"))) == 5
 
 
 async def test_the_service_ends_at_once_though_somebody_follows(system: System) -> None:

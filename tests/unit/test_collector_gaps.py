@@ -83,11 +83,18 @@ def test_what_its_emitter_gave_up_withdraws_a_gap(listening: Listening) -> None:
     assert listening.opened == set()
 
 
-def test_a_gap_that_was_given_up_before_it_was_missed_is_none(listening: Listening) -> None:
-    listening.tell(arrival(0, EARLIER, forgone=((EARLIER, 1, 3),)), arrival(4, EARLIER))
+def test_a_gap_that_was_given_up_before_it_was_missed_for_long_is_none(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(4, EARLIER, forgone=((EARLIER, 1, 3),)))
     listening.advance(70)
     assert listening.facts == []
     assert listening.row()["given_up"] == 3
+
+
+def test_a_batch_that_came_before_gives_nothing_up(listening: Listening) -> None:
+    listening.tell(arrival(0, EARLIER), arrival(4, EARLIER), arrival(4, EARLIER, forgone=((EARLIER, 1, 3),)))
+    listening.advance(70)
+    assert listening.opened == {GAP}
+    assert (listening.row()["given_up"], listening.row()["missing"]) == (0, 3)
 
 
 def test_a_number_that_was_given_up_and_has_come_spoils_no_gap(listening: Listening) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.account import MOST_EPOCHS, MOST_STRETCHES
+from collector.account import MOST_AWAITED, MOST_EPOCHS, MOST_STRETCHES
 from collector.arrival import Arrival, read_arrival
 from collector.ledger import Ledger
 from exhaust.broker.interface import Delivery
@@ -182,23 +182,54 @@ def test_a_dead_letter_that_anybody_may_have_written_accounts_for_nothing_that_d
 def test_what_the_emitter_gave_up_is_missing_no_more_unless_it_came() -> None:
     book = Book(arrival(0), arrival(3), arrival(9))
     book.tell(arrival(10, forgone=((EPOCH, 1, 4), (EPOCH, 8, 30), (EPOCH - 1, 0, 3))))
-    assert (book.counts()[:2], book.row()["given_up"]) == ([4, 3], 4)
-    book.tell(arrival(2), arrival(8), arrival(6), arrival(20))
-    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([8, 2], 11)
+    assert (book.counts()[:2], book.row()["given_up"]) == ([4, 3], 8)
+    book.tell(*(arrival(seq, live=False) for seq in (2, 8, 6, 20)))
+    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([8, 11], 6)
     book.do(book.ledger.bury(arrival(1), certain=True))
-    assert (book.counts()[:2], book.row()["given_up"], book.row()["dead"]) == ([8, 2], 10, 1)
+    assert (book.counts()[:2], book.row()["given_up"], book.row()["dead"]) == ([8, 11], 5, 1)
 
 
 def test_what_was_given_up_of_an_epoch_is_known_when_the_first_of_it_comes_late() -> None:
     book = Book(arrival(0, 7, forgone=((5, 1, 2),))).again()
-    book.tell(arrival(4, 5))
-    assert (book.counts()[:2], book.row()["given_up"]) == ([2, 2], 2)
+    assert (book.counts()[:2], book.row()["given_up"]) == ([1, 0], 2)
+    book.tell(arrival(4, 5, live=False))
+    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([2, 2], 2)
+
+
+def test_what_was_given_up_beyond_all_that_came_of_an_epoch_is_counted_wherever_it_is_remembered() -> None:
+    book = Book(*(arrival(n, 1) for n in range(10)), arrival(0, 2, forgone=((1, 10, 20),)))
+    assert (book.counts()[:2], book.row()["given_up"]) == ([11, 0], 11)
+    book.tell(*(arrival(0, epoch) for epoch in range(3, 13)))
+    assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([21, 0], 11)
+    told = tuple((epoch, 0, 4) for epoch in range(20, 20 + 2 * MOST_AWAITED))
+    book.tell(arrival(0, 100, forgone=told), arrival(1, 100, forgone=((20 + MOST_AWAITED, 3, 6),)))
+    assert book.again().row()["given_up"] == 11 + 5 * 2 * MOST_AWAITED + 2
+
+
+def test_nothing_that_is_not_yet_used_can_be_given_up() -> None:
+    book = Book(*(arrival(seq) for seq in range(5)))
+    book.tell(arrival(5, forgone=((EPOCH, 0, 9_999_999_999_999), (EPOCH + 1, 0, 9))), arrival(1000))
+    assert (book.counts()[:2], book.row()["given_up"], book.ledger.counts["ignored"]) == ([7, 994], 0, 2)
+
+
+@pytest.mark.parametrize(
+    "forged", [arrival(1 << 40, forgone=((EPOCH, 0, 1 << 40),)), arrival(0, EPOCH + 5, forgone=((EPOCH, 0, 9999),))]
+)
+def test_what_was_given_up_in_the_name_of_a_stream_that_goes_on_is_not_believed(forged: Arrival) -> None:
+    book = Book(*(arrival(seq) for seq in range(5)))
+    book.tell(forged, arrival(7), arrival(9))
+    stream = book.ledger.get((forged.host, forged.emitter, forged.stream))
+    assert stream is not None
+    assert [(gap.first, gap.last) for gap in stream.gaps()][:2] == [(5, 6), (8, 8)]
+    assert book.row()["given_up"] == 0
 
 
 def test_what_was_given_up_of_forgotten_epochs_and_gaps_stays_counted() -> None:
     book = Book(*(arrival(n, epoch, forgone=((epoch, 1, 1),)) for epoch in range(1, 13) for n in (0, 3)))
     assert (book.again().counts()[:2], book.again().row()["given_up"]) == ([24, 12], 12)
-    book = Book(arrival(0, forgone=((EPOCH, 1, 1),)), *(arrival(n) for n in range(4, 2 * MOST_GAPS + 200, 2)))
+    book = Book(
+        arrival(0), arrival(4, forgone=((EPOCH, 1, 1),)), *(arrival(n) for n in range(6, 2 * MOST_GAPS + 200, 2))
+    )
     assert book.again().row()["given_up"] == 1
     assert sum(book.counts()[:2]) + 1 == 2 * MOST_GAPS + 199
 

@@ -39,7 +39,7 @@ class Life:
     """One epoch: the numbers that came, those that are dead, and when each from `start` was first missed.
 
     `heard` is when it was heard of last, `live` when it last came live. What is among `forgone` came, is dead, or was
-    given up.
+    given up, beyond all that came as well.
     """
 
     epoch: int
@@ -55,6 +55,16 @@ class Life:
         self.came.add(number)
         for one in set(range(self.start, max(self.came))) - self.came:
             self.missed.setdefault(one, now)
+
+    def refute(self, number: int) -> None:
+        """What comes live belies that it, and what is missing around it, was given up."""
+        if number not in self.came and (number in self.forgone or number > max(self.came, default=-1)):
+            begin = max((one for one in self.came if one < number), default=-1) + 1
+            self.forgone = {one for one in self.forgone if one < begin}
+
+    @property
+    def given_up(self) -> int:
+        return len(self.forgone - self.came - self.dead)
 
     @property
     def gaps(self) -> set[int]:
@@ -80,7 +90,7 @@ class Source:
     forgotten: int = -1
     gap: bool = False
     silent: bool = False
-    awaited: list[tuple[int, int, int]] = field(default_factory=list)
+    awaited: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def present(self) -> tuple[float, int]:
@@ -91,8 +101,10 @@ class Source:
         if one.epoch not in self.lives:
             dead = {number for number, by_broker in letters.items() if by_broker}
             self.lives[one.epoch] = Life(one.epoch, start, dead=dead)
-            self._forgo([stretch for stretch in self.awaited if stretch[0] == one.epoch])
+            self.lives[one.epoch].forgone = self.awaited.pop(one.epoch, set())
         life = self.lives[one.epoch]
+        if one.live:
+            life.refute(one.seq)
         life.heard, life.live = now, now if one.live else life.live
         if one.seq in life.came:
             self.twice += 1
@@ -100,15 +112,14 @@ class Source:
             life.come(one.seq, now)
             life.dead |= {one.seq} & letters.keys()
             self._make_room(one, received)
-        self._forgo(one.forgone)
+            self._forgo([(epoch, first, last) for epoch, first, last in one.forgone if epoch < one.epoch])
+            own = [(first, last) for epoch, first, last in one.forgone if epoch == one.epoch]
+            self._forgo([(one.epoch, first, min(last, one.seq - 1)) for first, last in own if first < one.seq])
 
     def _forgo(self, stretches: Sequence[tuple[int, int, int]]) -> None:
-        for stretch in stretches:
-            epoch, first, last = stretch
-            if epoch in self.lives:
-                self.lives[epoch].forgone |= set(range(first, last + 1))
-            else:
-                self.awaited = [*self.awaited, stretch][-32:]
+        for epoch, first, last in stretches:
+            known = self.lives[epoch].forgone if epoch in self.lives else self.awaited.setdefault(epoch, set())
+            known |= set(range(first, last + 1))
 
     def _make_room(self, one: Arrival, received: float) -> None:
         if len(self.lives) > MOST_EPOCHS:
@@ -277,14 +288,15 @@ class LedgerMachine(RuleBasedStateMachine):
                 "received": delivered,
                 "duplicates": source.twice,
                 "dead": sum(len(life.dead) for life in lives),
-                "given_up": (given_up := sum(len(life.absent) - len(life.gaps) for life in lives)),
+                "given_up": (given_up := sum(life.given_up for life in lives) + sum(map(len, source.awaited.values()))),
                 "in_flight": sum(in_flight),
                 "missing": len(in_flight) - sum(in_flight) + sum(len(life.gaps) for life in source.over),
                 "records": RECORDS * delivered,
                 "dropped": sum(life.dropped for life in lives),
                 "reasons": {"reason": lost} if (lost := sum(life.dropped for life in lives)) else {},
             }
-            of_all = sum(len(set(range(life.start, max(life.came) + 1)) | life.came | life.dead) for life in lives)
+            used = [set(range(life.start, max(life.came) + 1)) | life.came | life.dead | life.forgone for life in lives]
+            of_all = sum(map(len, [*used, *source.awaited.values()]))
             assert row["received"] + row["dead"] + given_up + row["in_flight"] + row["missing"] == of_all
 
     @invariant()

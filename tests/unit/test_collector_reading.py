@@ -39,13 +39,15 @@ STATUS: dict[str, Any] = {
     },
     "ledger": [
         {"host": "db-1.internal.example.org", "emitter": "performance", "received": 40, "duplicates": 0, "dead": 0,
-         "in_flight": 2, "missing": 0, "records": 40, "dropped": 0, "reasons": {}, "last": T - 30,
+         "given_up": 0, "in_flight": 2, "missing": 0, "records": 40, "dropped": 0, "reasons": {}, "last": T - 30,
          "last_heard": T - 1.5, "open": ["clock.skew"]},
-        {"host": "web-01", "emitter": "performance", "received": 12034, "duplicates": 12, "dead": 1, "in_flight": 0,
+        {"host": "web-01", "emitter": "performance", "received": 12034, "duplicates": 12, "dead": 1,
+         "given_up": 1024, "in_flight": 0,
          "missing": 3, "records": 1203400, "dropped": 1304, "reasons": {"spool_full": 1204, "too_big": 100},
          "last": T - 90, "last_heard": T - 90, "open": ["emitter.silent", "telemetry.gap"]},
-        {"host": "web-01", "emitter": "service", "received": 5, "duplicates": 0, "dead": 0, "in_flight": 0,
-         "missing": 0, "records": 0, "dropped": 0, "reasons": {}, "last": T - 0.5, "last_heard": T - 0.25, "open": []},
+        {"host": "web-01", "emitter": "service", "received": 5, "duplicates": 0, "dead": 0, "given_up": 0,
+         "in_flight": 0, "missing": 0, "records": 0, "dropped": 0, "reasons": {},
+         "last": T - 0.5, "last_heard": T - 0.25, "open": []},
     ],
     "dead_letters": 3,
     "open_facts": 12,
@@ -129,14 +131,14 @@ emitters        ready             -          -        -         -
   spool: 12 batches wait for their confirm, 33773 bytes
   spool: dropped 1204 (spool_full)
 
-  emitter        batches  records   twice  dropped  dead  flying  missing  heard
+  emitter     batches records  twice dropped  dead given up flying missing heard
 db-1.internal.example.org  ! clock.skew
-  performance         40       40       0        0     0       2        0   1.5s
+  performance      40      40      0       0     0        0      2       0  1.5s
 web-01
-  performance      12034     1.2M      12     1304     1       0        3  1m30s
+  performance   12034    1.2M     12    1304     1     1024      0       3 1m30s
     ! emitter.silent, telemetry.gap
     dropped 1204 spool_full, 100 too_big
-  service              5        0       0        0     0       0        0  250ms
+  service           5       0      0       0     0        0      0       0 250ms
 
 dead letters: 3: 'exhaust dead-letters' lists them
 open facts: 12

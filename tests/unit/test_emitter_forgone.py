@@ -1,6 +1,6 @@
 """Numbers that the spool gave up: the next batch of their stream says that they will never come."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import pytest
@@ -106,10 +106,11 @@ def test_what_was_too_old_is_told_once_by_its_stream_s_next_batch(it: World) -> 
     assert len([batch for batch in it.broker.got.values() if batch.forgone]) == 3
 
 
-def test_a_restart_between_giving_up_and_telling_forgets_nothing(it: World) -> None:
+@pytest.mark.parametrize("end", [World.restart, World.crash])
+def test_an_end_between_giving_up_and_telling_forgets_nothing(it: World, end: Callable[[World], None]) -> None:
     batches = stored(it)
     grow_old(it)
-    it.restart()
+    end(it)
     speak(it)
     assert lost(it, batches)
     assert lost(it, batches) <= told(it)
@@ -163,6 +164,20 @@ def test_a_file_that_somebody_removes_while_it_is_in_use_is_told(it: World) -> N
     speak(it)
     assert lost(it, batches)
     assert lost(it, batches) <= told(it)
+
+
+def test_of_what_became_too_old_only_that_is_told_which_nobody_had(it: World) -> None:
+    batches = stored(it)
+    it.work(60)
+    while len(it.broker.got) < 16:
+        it.broker.answer(0, "confirmed")
+        it.work(4)
+    had = numbers(it.broker.got.values())
+    refuse(it)
+    grow_old(it)
+    speak(it)
+    assert lost(it, batches) <= told(it)
+    assert not had & told(it)
 
 
 def test_where_all_arrives_nothing_is_called_forgone(it: World) -> None:

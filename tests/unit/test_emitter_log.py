@@ -8,9 +8,10 @@ import pytest
 
 from emitters.spool.book import Placed
 from emitters.spool.disk import Folder
-from emitters.spool.frames import BATCH, HEAD, Frame, Hole
+from emitters.spool.frames import BATCH, HEAD, Frame, Hole, Numbered
+from emitters.spool.group import Group
 from emitters.spool.quarantine import Quarantine
-from emitters.spool.segments import Group, Log
+from emitters.spool.segments import Log
 from tests.faulty_disk import FaultyDisk
 
 MOST = 1 << 20  # so segments are of 64 KiB
@@ -51,6 +52,22 @@ def found(log: Log) -> Iterator[Frame | Hole]:
 
 def bodies(log: Log) -> list[bytes]:
     return [one.body for one in found(log) if isinstance(one, Frame)]
+
+
+def start_often(path: Path, times: int, streams: int) -> Log:
+    """Start, and write a batch of each stream, many times while nothing is sent; return the log of the last start."""
+    for _ in range(times):
+        log = made(path)
+        log.book.begin(log.book.epoch + 1)
+        group = log.group()
+        for stream in range(streams):
+            epoch = log.book.epoch
+            body = b'{"emitter":"emitter","stream":"stream%d","epoch":%d,"seq":0}' % (stream, epoch)
+            number = Numbered("emitter", f"stream{stream}", epoch, 0)
+            assert group.batch(log.book.reached, body, 1.0, 0, {}, number) is not None
+        write(log, group)
+        log.close()
+    return made(path)
 
 
 def segments(path: Path) -> list[Path]:
@@ -272,3 +289,39 @@ def test_the_quarantine_keeps_the_newest_up_to_its_bound(tmp_path: Path) -> None
 def test_a_batch_that_no_segment_could_hold_has_no_place(tmp_path: Path) -> None:
     log = made(tmp_path)
     assert log.group().batch(0, bytes(70_000), 5.0, 1, {}) is None
+
+
+def test_checkpoints_stay_small_however_often_a_start_begins_one_more_segment(tmp_path: Path) -> None:
+    log = start_often(tmp_path, 60, 40)
+    numbered = [segment for segment in log.book.segments if segment.numbers]
+    assert numbered == log.book.segments[-4:]  # the newest is read again
+    assert len(log._checkpoint()) < log.size // 4
+
+
+def test_a_checkpoint_that_is_too_long_goes_without_numbers_and_the_start_succeeds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = start_often(tmp_path, 1, 10)
+    for number in range(100):
+        log.book.segments[0].numbers["x" * 500 + str(number)] = {"s": (0, 1)}
+        log.book.forgone.add(("y" * 500 + str(number), "s"), (1, 0, 1))
+    for _ in range(2):
+        put(log, b"batch")
+        assert log.group(roll=True).end - log._next < log.size // 2
+    assert [record.message for record in caplog.records] == ["a checkpoint is too long, it goes without numbers"]
+    log.close()
+    assert b"batch" in bodies(made(tmp_path))
+
+
+def test_what_is_untold_is_noted_beside_batches_and_found_again(tmp_path: Path) -> None:
+    log = made(tmp_path)
+    put(log, b"batch")
+    log.book.forgone.add(("e", "s"), (1, 2, 3))
+    log.book.dropped.add(("e", "s"), {"full": 2})
+    owed = log.owes
+    write(log, log.group())
+    assert (owed, log.owes) == (True, False)
+    assert len(segments(tmp_path)) == 1
+    log.close()
+    book = made(tmp_path).book
+    assert (book.forgone.rows, book.dropped.rows) == ([("e", "s", 1, 2, 3)], [("e", "s", "full", 2)])

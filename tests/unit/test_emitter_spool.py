@@ -13,9 +13,10 @@ import pytest
 
 from emitters.spool.book import Placed, Segment
 from emitters.spool.disk import Folder
+from emitters.spool.group import Group
 from emitters.spool.opening import opened_log
 from emitters.spool.parcels import Parcel
-from emitters.spool.segments import Group, Log
+from emitters.spool.segments import Log
 from emitters.spool.sending import WINDOW
 from emitters.spool.spool import Spool
 from exhaust.broker.embedded import Embedded
@@ -429,6 +430,21 @@ def test_what_is_too_old_is_given_up_and_counted_by_stream() -> None:
         it.work(40)
         assert it.spool.status()["dropped"] == {"too_old": sealed}
         assert it.spool.status()["unsent"] == 90 - sealed
+
+
+def test_what_is_too_old_and_cannot_be_read_is_given_up_when_it_can_and_counted() -> None:
+    with world() as it:
+        for _ in range(30):
+            it.tail((1, 1))
+            it.meter(1)
+            it.work(4)
+        sealed = sum(one.batches for one in it.log.book.segments[:-1])
+        it.clock.advance(8 * 86_400)
+        for hidden, given_up in ((errno.EMFILE, {}), (errno.EACCES, {}), (0, {"too_old": sealed})):
+            it.disk.hidden = hidden
+            it.turn(61.0)
+            it.work(40)
+            assert it.spool.status()["dropped"] == given_up
 
 
 def test_a_position_is_removed_and_outlives_a_crash() -> None:

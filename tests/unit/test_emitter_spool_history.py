@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from emitters.spool.group import Group
 from emitters.spool.parcels import Parcel
-from emitters.spool.segments import Group, Log
+from emitters.spool.segments import Log
 from emitters.spool.spool import Spool
 from tests.faulty_disk import FaultyDisk, FaultyFile
 from tests.spooling import ANSWERS, ERRORS, World

@@ -99,6 +99,15 @@ def test_a_batch_that_is_left_out_is_lost() -> None:
     assert [(one.kind, one.lines) for one in of_stream(found)] == [("lost", ("epoch 1 seq 1 to 1",))]
 
 
+def test_a_batch_that_another_calls_given_up_is_not_lost() -> None:
+    found = stream()
+    for one in (batch(0), batch(3), batch(0, epoch=2)._replace(forgone=[(1, 1, 2), (1, 4, 9)])):
+        found.hear(one)
+    assert of_stream(found) == []
+    found.hear(batch(12))
+    assert [one.lines for one in of_stream(found)] == [("epoch 1 seq 10 to 11",)]
+
+
 def test_what_a_batch_tells_as_dropped_counts_once_however_often_it_comes() -> None:
     found = stream()
     found.hear(batch(0, dropped={"spool_full": 3}))
