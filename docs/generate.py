@@ -7,10 +7,11 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 
+from exhaust.documents.binding import describe, settings_keys
 from exhaust.ledger import LEDGER, BuiltIn
 from exhaust.main import CATALOGUE
 from exhaust.messages import AnyMessage, Codec, Message, kind_of
@@ -110,13 +111,53 @@ def emitters() -> str:
 
 
 def _emitter(emitter: Emitter[Any]) -> str:
-    lines = [f"## {emitter.name}", "", _text(emitter.settings), "", "| setting | if left out |", "|---|---|"]
-    settings = msgspec.structs.fields(emitter.settings)
-    lines += [f"| `{field.encode_name.rstrip('_')}` | {_default(field)} |" for field in settings]
+    lines = [f"## {emitter.name}", "", _text(emitter.settings), "", *_settings(emitter.settings)]
     for stream, fields in emitter.streams.items():
         lines += ["", f"### {emitter.name}.{stream}", "", "| field | type | meaning |", "|---|---|---|"]
         lines += [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in map(_described, fields.items())]
     return "\n".join([*lines, ""])
+
+
+def _settings(settings: Any) -> Iterator[str]:
+    """Yield the table of a settings type, then those of the types that it holds."""
+    yield from ("| setting | what | if left out |", "|---|---|---|")
+    inner: dict[str, Any] = {}
+    for name, field in settings_keys(settings).items():
+        yield f"| `{name}` | {_expected(field.type)} | {_left_out(field)} |"
+        inner.update((name, type_) for type_ in _structs(field.type))
+    for name, type_ in inner.items():
+        about = _text(type_)
+        yield from (
+            "",
+            f"Each of `{name}`:" + (f" {about}" if about and not about.startswith(type_.__name__) else ""),
+            "",
+        )
+        yield from _settings(type_)
+
+
+def _expected(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), get_args(annotation)
+    if origin is Annotated and not any(hasattr(mark, "expected") for mark in inner[1:]):
+        return _expected(inner[0])
+    if origin in (list, tuple) and inner:
+        return f"a list: {_expected(inner[0])}"
+    return describe(annotation)
+
+
+def _left_out(field: msgspec.structs.FieldInfo) -> str:
+    """Return what a setting is where it is not given, as YAML has it."""
+    shown = _default(field)
+    if not field.required and isinstance(field.default, float) and "duration" in describe(field.type):
+        return f"`{field.default:g}s`"
+    return shown
+
+
+def _structs(annotation: Any) -> Iterator[Any]:
+    """Yield the settings types that an annotation holds."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _structs(inner)
 
 
 def _described(field: tuple[str, str]) -> tuple[str, tuple[str, str]]:

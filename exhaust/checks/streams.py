@@ -1,7 +1,8 @@
 """The streams that analyzers can read: which there are, which of them this installation makes, what they hold."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from exhaust import shapes
@@ -23,7 +24,8 @@ class Streams:
         }
         self._matches: dict[str, Sequence[str]] = {}
         self._records: dict[str, Shape | None] = {}
-        self._in_use = {text_of(entry.node, "use") for entry in sections["emitters"]}
+        self._uses = Counter(text_of(entry.node, "use") for entry in sections["emitters"])
+        self._in_use = set(self._uses)
         self._all_known = bool(self._in_use) and "emitters" not in sections.unread
         self._settings = [(entry.plugin.name, entry.settings) for entry in sections.sound("emitters")]
 
@@ -44,11 +46,27 @@ class Streams:
 
     def unused(self, on: str) -> str | None:
         """Say why nothing comes under `on` here: the emitter is not among those that are configured."""
-        names = {name.partition(".")[0] for name in self._matching(on)}
-        if not self._all_known or not names or _is_open(on) or names & self._in_use:
+        matching = self._matching(on)
+        names = {name.partition(".")[0] for name in matching}
+        if not self._all_known or not names or _is_open(on):
             return None
+        if used := names & self._in_use:
+            return None if any(map(self._is_on, matching)) else self._off(on, used)
         add = " or ".join(f"`- use: {name}`" for name in sorted(names))
         return f"nothing here emits {on!r}: add {add} under emitters"
+
+    def _is_on(self, stream: str) -> bool:
+        """Whether a configured emitter sends a stream, as far as its settings can be known."""
+        emitter, _, name = stream.partition(".")
+        uses = [settings for used, settings in self._settings if used == emitter]
+        known = len(uses) == self._uses[emitter]
+        return not known or any(name in getattr(settings, "streams", (name,)) for settings in uses)
+
+    def _off(self, on: str, emitters: Collection[str]) -> str:
+        names = [name.partition(".")[2] for name in self._matching(on) if name.partition(".")[0] in emitters]
+        return (
+            f"nothing here emits {on!r}: add {' or '.join(names)} to the 'streams' of {' or '.join(sorted(emitters))}"
+        )
 
     def every(self, on: str) -> float | None:
         """Return how often, in seconds, records come under `on` at best; None where that is not known."""

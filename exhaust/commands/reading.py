@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from exhaust.errors import UsageError
 _WELL = frozenset(("ready", "leading", "standby"))
 _LOOK_AGAIN = 2.0
 _HEARD_WITHIN = 10.0
+_UNCUT = 4000  # columns, where nobody looks at a terminal
 _CLEAR = "\x1b[H\x1b[2J"
 _NOTHING = {
     "facts": "no facts: nothing is wrong as far as is known",
@@ -108,6 +110,7 @@ async def run_records(
 
     1 where nothing came.
     """
+    width = shutil.get_terminal_size().columns if (out or sys.stdout).isatty() else _UNCUT
     awaited = {name for name in await _senders(client, stream) if host in (None, name)}
     heard: set[str] = set()
     try:
@@ -119,7 +122,7 @@ async def run_records(
                     continue
                 name = batch[0]["host"]
                 if follow or name not in heard:
-                    show(out, [as_line(one) if as_json else record_line(one) for one in batch])
+                    show(out, [as_line(one) if as_json else record_line(one, width) for one in batch])
                 heard.add(name)
                 batch = []
                 if not follow and awaited and awaited <= heard:

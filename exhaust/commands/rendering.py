@@ -138,11 +138,11 @@ def _letter(item: Item) -> Iterator[str]:
     yield from (f"    {line}" for line in wrapped(f"{fit(item['reason'], 300)}{again}", WIDTH - 4))
 
 
-def record_line(record: Item) -> str:
-    """Render a record on one line: when, whose, and as many of its fields as fit."""
+def record_line(record: Item, width: int = WIDTH) -> str:
+    """Render a record on one line: when, whose, and as many of its fields as fit into so many columns."""
     fields = {name: value for name, value in record.items() if name not in ("id", "time", "host", "stream")}
-    told = " ".join(f"{fit(name, 30)}={fit(value, 60)}" for name, value in fields.items())
-    return row((when(record["time"])[11:], 13), (record["host"], 14), (told, 49))
+    told = " ".join(f"{fit(name, 30)}={fit(value, max(60, width // 4))}" for name, value in fields.items())
+    return row((when(record["time"])[11:], 13), (record["host"], 14), (told, width - 31))
 
 
 def _reasons(item: Item) -> str:

@@ -125,7 +125,7 @@ async def observe(
     out: TextIO | None = None,
 ) -> int:
     """Print what an emitter yields on `streams` within `seconds`; return how many records that were."""
-    out, wanted, count = out or sys.stdout, frozenset(streams), 0
+    out, wanted, count, strange = out or sys.stdout, frozenset(streams), 0, set[str]()
     try:
         async with asyncio.timeout(seconds) as limit, aclosing(observed(emitter, settings, clock)) as records:
             async for stream, record in records:
@@ -135,11 +135,19 @@ async def observe(
                     out.write(line(f"{emitter.name}.{stream}", record) + "\n")
                     out.flush()
                     count += 1
+                    _tell_of_strange(emitter, stream, record, strange)
                 await asyncio.sleep(0)  # one that is never short of records must not outlast its time
     except TimeoutError:
         if not limit.expired():
             raise
     return count
+
+
+def _tell_of_strange(emitter: Emitter[Any], stream: str, record: Record, told: set[str]) -> None:
+    """Tell once of each field that the stream's schema does not have: no condition can be checked for it."""
+    for name in record.fields.keys() - (emitter.streams[stream].keys() or record.fields.keys()) - told:
+        told.add(name)
+        _tell(f"{emitter.name}.{stream}: the field {name!r} is not among those that its schema has")
 
 
 def _tell(text: str) -> None:
@@ -164,6 +172,13 @@ def _streams(emitter: Emitter[Any], asked: str | None) -> Iterable[str]:
     raise UsageError(f"--stream: emitter {emitter.name!r} has no stream {asked!r}{hint}")
 
 
+def _switched_on(settings: Settings, streams: Iterable[str]) -> Settings:
+    """Return settings by which the streams are sent that are asked for."""
+    known = tuple(getattr(settings, "streams", streams))
+    more = tuple(stream for stream in streams if stream not in known)
+    return msgspec.structs.replace(settings, streams=(*known, *more)) if more else settings
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("emitter", metavar="EMITTER")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting, its value as in YAML")
@@ -177,12 +192,12 @@ async def _try(options: argparse.Namespace, root: Root) -> int:
     if seconds is None:
         raise UsageError(f"--for: expected a duration such as 30s, got {options.duration!r}")
     streams = _streams(emitter, options.stream)
-    settings = settings_of(emitter, options.set)
-    for source, why in emitter.sources().items():
-        if why:
-            _tell(f"emitter {emitter.name}: {source} cannot be used here: {why}")
+    settings = _switched_on(settings_of(emitter, options.set), streams if options.stream else ())
     if not await observe(emitter, settings, SystemClock(), seconds=seconds, streams=streams):
         _tell(f"emitter {emitter.name}: no record within {seconds:g} s")
+        for source, why in emitter.sources().items():
+            if why:
+                _tell(f"  {source} cannot be used here: {why}")
     return 0
 
 

@@ -126,8 +126,7 @@ def test_every_key_of_a_rule_and_its_guard_is_shown() -> None:
 
 
 def test_what_is_told_to_observe_a_host_by_is_sound_and_names_every_emitter(tmp_path: Path) -> None:
-    (block,) = blocks(text_of("docs/howto/observe.md"), "yaml")
-    (tmp_path / "observe.yaml").write_text(block)
+    (tmp_path / "observe.yaml").write_text("".join(blocks(text_of("docs/howto/observe.md"), "yaml")))
     configuration, faults = check(tmp_path, CATALOGUE)
     assert [fault for fault in faults if fault.severity == "error"] == []
     assert configuration is not None
