@@ -16,6 +16,7 @@ from exhaust.processes import Process, find, identify
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LATER_BY = 2.0
 _MOST_BYTES = 64
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whoever runs as the service may put a pipe there
 
 
 class PidfileService(msgspec.Struct, frozen=True, tag="pidfile"):
@@ -55,8 +56,7 @@ class Pidfiles:
         """Return the process that the pidfile names, None if that has ended. Raises ActionError in doubt."""
         path = self._paths[name]
         try:
-            with path.open("rb") as stream:
-                written, text = os.fstat(stream.fileno()), stream.read(_MOST_BYTES)
+            written, text = _read(path)
             process = find(int(text.split(None, 1)[0]))
         except FileNotFoundError:
             return None
@@ -78,3 +78,15 @@ class Pidfiles:
         return (
             None if written.st_uid in owners else f"the file belongs to uid {written.st_uid}, and the process does not"
         )
+
+
+def _read(path: Path) -> tuple[os.stat_result, bytes]:
+    """Return the status of a regular file, and how it begins. Raises OSError, ValueError."""
+    fd = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        return status, os.read(fd, _MOST_BYTES)
+    finally:
+        os.close(fd)

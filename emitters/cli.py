@@ -16,8 +16,9 @@ import msgspec
 
 from emitters.commands import audited
 from emitters.commands.audited import Audited
+from emitters.commands.before import Before
 from emitters.commands.observed import Observed
-from emitters.commands.scrubber import KNOWN, PatternError, Scrubber
+from emitters.commands.scrubber import PatternError, Scrubber
 from emitters.commands.shells import Shells, Typed
 from emitters.kernel import connector
 from emitters.measures.users import Users
@@ -64,11 +65,13 @@ class Cli(Settings, frozen=True):
 
     Shells write to the unix socket at `socket`; without one none is listened to. Their hooks are files of the package
     emitters/commands: source hook.bash at the end of ~/.bashrc or /etc/bash.bashrc, hook.zsh from ~/.zshrc or
-    /etc/zsh/zshrc (`python3 -c 'import emitters.commands as c; print(*c.__path__)'` says where they are), with the path
-    in EXHAUST_SOCKET if it is another. `executed` is whether to tell what the kernel executes. With `audit` it is
-    asked by a rule of its audit, which is for the host as a whole and needs root; at the end the rule is taken away,
-    and audit is off again if it was. With `scrub` what looks like a secret is replaced by ***, and so is what the
-    regular expressions (RE2) in `secrets` find: their groups, or of one without groups all of it.
+    /etc/zsh/zshrc (`python3 -c 'import emitters.commands as c; print(*c.__path__)'` says where they are), with the
+    path in EXHAUST_SOCKET if it is another. `executed` is whether to tell what the kernel executes. With `audit` it
+    is asked by a rule of its audit, which is for the host as a whole and needs root; at the end the rule is taken
+    away, and audit is off again if it was. `state` is the installation's state directory: there it is kept what was
+    found, so that it is put back by the next start if this one was killed; without it that stays until the next boot.
+    With `scrub` what looks like a secret is replaced by ***, and so is what the regular expressions (RE2) in
+    `secrets` find: their groups, or of one without groups all of it.
     """
 
     socket: str = "/run/exhaust/commands.sock"
@@ -76,12 +79,13 @@ class Cli(Settings, frozen=True):
     audit: bool = False
     scrub: bool = True
     secrets: tuple[Pattern, ...] = ()
+    state: str = ""
 
     def __post_init__(self) -> None:
         if self.socket and not self.socket.startswith("/"):
             raise ValueError(f"'socket' is an absolute path, or empty for none, not '{self.socket}'")
         try:
-            Scrubber(self.secrets)
+            Scrubber(self.secrets, known=False)
         except PatternError as exc:
             raise ValueError(f"'secrets': {exc}") from exc
         if self.secrets and not self.scrub:
@@ -95,7 +99,7 @@ class _Commands:
         self._settings = settings
         self._clock = clock
         self._news = news
-        self._scrubber = Scrubber((*KNOWN, *settings.secrets) if settings.scrub else ())
+        self._scrubber = Scrubber(settings.secrets, known=settings.scrub)
         self._users, self._refreshed = Users(), 0.0
         self._shells: Shells | None = None
         self._executed: Audited | Observed | None = None
@@ -104,7 +108,7 @@ class _Commands:
     async def open(self, opened: AsyncExitStack) -> None:
         """Open what the settings allow and this host has; the rest is done without."""
         if self._settings.socket:
-            shells = Shells(Path(self._settings.socket), self._news.set)
+            shells = Shells(Path(self._settings.socket), self._clock, self._news.set)
             try:
                 await shells.open()
             except OSError as exc:
@@ -112,17 +116,19 @@ class _Commands:
             else:
                 self._shells = shells
                 opened.push_async_callback(shells.close)
-        ways: list[Callable[[Callable[[], None]], Audited | Observed]] = [Observed]
+        note = Path(self._settings.state) / "audit.json" if self._settings.state else None
+        Before.put_back_noted(note)
+        ways: dict[str, Callable[[], Audited | Observed]] = {"observed": lambda: Observed(self._news.set)}
         if self._settings.audit:
-            ways.insert(0, Audited)
-        for way in ways if self._settings.executed else []:
+            ways = {"audited": lambda: Audited(self._news.set, note), **ways}
+        for by, way in ways.items() if self._settings.executed else ():
             try:
-                self._executed = way(self._news.set)
+                self._executed = way()
             except (OSError, ExhaustError) as exc:
-                log.warning("executions cannot be told", extra={"by": way.__name__.lower(), "error": str(exc)})
+                log.warning("executions cannot be told", extra={"by": by, "error": str(exc)})
                 continue
             opened.callback(self._executed.close)
-            log.info("source of executions", extra={"by": way.__name__.lower()})
+            log.info("source of executions", extra={"by": by})
             break
 
     def take(self) -> Iterator[Record | Lost]:

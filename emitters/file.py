@@ -19,6 +19,7 @@ from emitters.following.catalogue import Catalogue
 from emitters.following.complaints import Complaints
 from emitters.following.follower import Follower, Wanted
 from emitters.following.inotify import unusable
+from emitters.following.pace import Pace
 from emitters.following.text import MOST, codec_of
 from emitters.following.tree import parts_of
 from emitters.following.versions import Versions
@@ -82,6 +83,12 @@ class File(Settings, frozen=True):
     `inotify` only then. Of a line `most_line_bytes` are sent. At most so many files (`most_files`) are followed, those
     that were written to last, and as many catalogued. `state` is the installation's state directory: in it are copies
     of the last 3 versions of each catalogued file, 64 MiB of all together.
+
+    A symbolic link, also to a directory, is followed only where root made it or who owns what it leads to, else it is
+    logged and left alone: a program may write a log, and must not have others' files sent by its name. What lies beside
+    a log, as rotated copies do, is read only where it is none. After a look at directories that takes long, ten times
+    as long passes until the next (at most a minute). A file system that does not answer at all holds up all emitters:
+    patterns should not lead to one over a network.
     """
 
     paths: Patterns = ()
@@ -122,6 +129,8 @@ class _Observer:
         self._complaints = Complaints()
         self._bell = Bell()
         self._overdue = False
+        self._seeking = Pace()
+        self._comparing = Pace()
         self._watched: list[tuple[Watches, Follower | Catalogue]] = []
         self._follower = self._followed(positions) if settings.paths else None
         self._catalogue = self._catalogued(positions) if settings.changes else None
@@ -173,16 +182,34 @@ class _Observer:
             now = self._clock.now()
             if overdue:
                 yield from self._follower.beat(now)
+            if self._follower.stale and self._seeking.free:
+                with self._seeking.looking():
+                    self._follower.scan(now)
             yield from self._follower.round(now)
 
     async def changes(self) -> Sequence[Record]:
         """Return what has changed of the catalogued files."""
-        return () if self._catalogue is None else await self._catalogue.records(self._clock.now())
+        if self._catalogue is None:
+            return ()
+        if self._catalogue.stale and self._comparing.free:
+            with self._comparing.looking():
+                self._catalogue.scan()
+        return await self._catalogue.records(self._clock.now())
+
+    @property
+    def _due(self) -> float:
+        """When there may be something to do even if nobody rings, by the event loop's clock."""
+        due = math.inf
+        if self._follower is not None and self._follower.stale:
+            due = self._seeking.due
+        if self._catalogue is not None:
+            due = min(due, self._catalogue.due, self._comparing.due if self._catalogue.stale else math.inf)
+        return due
 
     async def rest(self) -> None:
         """Return when there may be more."""
-        due = math.inf if self._catalogue is None else self._catalogue.due - asyncio.get_running_loop().time()
-        if due <= 0 or (self._follower is not None and self._follower.busy):
+        due = self._due - asyncio.get_running_loop().time()
+        if due <= 0 or (self._follower is not None and self._follower.reading):
             await asyncio.sleep(0)
         else:
             await self._bell.wait(None if due == math.inf else due)

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, aclosing
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -84,7 +85,8 @@ class Performance(Settings, frozen=True):
     `folders_every`. `mounts` and `interfaces` are globs of mountpoints and of names (`*` is any text, also with `/`);
     without any, it is all real file systems, each once, and all interfaces. `stalls` are limits for waiting that the
     kernel watches, `{resource: memory, some: 100ms, within: 1s}`: where one is passed, there is a record of `pressure`
-    at once. `state` is the installation's state directory: there it is kept which processes were told of.
+    at once. `state` is the installation's state directory: there it is kept which processes were told of,
+    in a file for each combination of `every`, `streams` and `most`.
     """
 
     every: Annotated[Duration, msgspec.Meta(ge=0.1)] = 10.0
@@ -147,9 +149,7 @@ class _Sources:
             return sources
         census = Census(self._opened)
         if "process" in streams:
-            state = self._settings.state
-            told = Told(Path(state) / "processes.json" if state else None)
-            sources["process"] = Processes(self._settings.most, told, census, self._users)
+            sources["process"] = Processes(self._settings.most, _told(self._settings), census, self._users)
         if "user" in streams:
             takes = "process" not in streams
             sources["user"] = Usage(census, self._users, sessions.sessions, takes=takes)
@@ -163,6 +163,15 @@ class _Sources:
     def _filesystems(self, asking: Asking) -> Filesystems:
         patience = min(_PATIENCE, self._settings.every / 2)
         return Filesystems(self._settings.mounts, asking, self._clock, patience, self._opened)
+
+
+def _told(settings: Performance) -> Told:
+    """Return which processes were told of: each use has a file of its own, called after what makes it another."""
+    if not settings.state:
+        return Told(None)
+    state, own = Path(settings.state), msgspec.json.encode((settings.every, sorted(settings.streams), settings.most))
+    former = state / "processes.json"
+    return Told(state / f"processes-{sha256(own).hexdigest()[:12]}.json", former=former)
 
 
 async def emit(

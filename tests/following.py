@@ -48,6 +48,8 @@ class Reader:
         else:
             self.unsafe += self.follower.beat(self.now)
         for _ in range(most):
+            if self.follower.stale:
+                self.follower.scan(self.now)
             self.unsafe += self.follower.round(self.now)
             if not self.follower.busy:
                 break

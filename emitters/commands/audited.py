@@ -8,8 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from emitters.commands.before import Before
 from emitters.kernel import audit
 from emitters.kernel.audit import CWD, END, EXECVE, PATH, SYSCALL, Line, fields, plain
 from emitters.kernel.channel import Channel
@@ -132,17 +134,23 @@ class Audited:
 
     What was found is there again at the end: whether audit was on, the rules, and how it treats who makes records
     faster than they are taken: without a daemon nobody is to wait for us. Then the kernel also prints some records to
-    its own log, ten lines in five seconds at most.
+    its own log, ten lines in five seconds at most. What was found is written to `note`, if that is given, for
+    `Before.put_back_noted`.
     """
 
-    def __init__(self, arrived: Callable[[], None]) -> None:
+    def __init__(self, arrived: Callable[[], None], note: Path | None = None) -> None:
         self._events = Events()
         self._found = audit.status()
-        self._added: list[bytes] = []
+        self._note = note
         self._channel = Channel(audit.listen(), arrived, rest=_REST)
         self._told, self._asked, self._backlog_lost = self._found.lost, 0.0, 0
+        self._before = Before.of(self._found, [])
         try:
-            self._added += [rule for rule in audit.rules(KEY) if audit.add(rule)]
+            for rule in audit.rules(KEY):
+                if audit.add(rule):
+                    self._before = Before.of(self._found, [*self._before.rules, rule])
+                    self._before.note(note)
+            self._before.note(note)
             self._set_up()
         except BaseException:
             self.close()
@@ -156,15 +164,7 @@ class Audited:
 
     def close(self) -> None:
         """Put everything back that is not as it was found."""
-        with suppress(OSError):
-            now = audit.status()
-            if not self._found.enabled and now.enabled == 1:
-                audit.set_up(enabled=0)
-            if self._found.pid == 0:
-                audit.set_up(backlog=self._found.backlog_limit, patience=self._found.patience)
-        for rule in self._added:
-            with suppress(OSError):
-                audit.delete(rule)
+        self._before.put_back(self._note)
         self._channel.close()
 
     def take(self, now: float) -> Iterator[dict[str, Any]]:

@@ -56,6 +56,7 @@ __exhaust_tell() { # $1 exit status, $2 when it ended
             __exhaust_forget "$line"
         fi
     fi
+    local LC_ALL=C # so much of it in bytes
     [[ -n ${__EXHAUST[1]-} ]] && printf '%s\0' exhaust/1 bash "$$" "$__exhaust_began" "$2" "$1" "$__exhaust_cwd" \
         "${line:0:65536}" >&"${__EXHAUST[1]}"
 } 2>/dev/null

@@ -1,29 +1,34 @@
 """The unix socket to which the hooks of shells write what was typed; who writes there the kernel says."""
 
 import asyncio
-import logging
 import os
 import socket
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from emitters.exits.pacct import tty_name
 from emitters.exits.witnessed import look, text_of
+from emitters.listening.places import UnixPlace
+from exhaust.clock import Clock
 from exhaust.plugins import Lost
-
-log = logging.getLogger(__name__)
 
 _CREDENTIALS = struct.Struct("=iII")
 _MARK = b"exhaust/1"
 _FIELDS = 8
-_MOST_BYTES = 256 << 10  # of a field
-_MOST_WAITING = 1000  # commands that nobody has taken yet; then shells wait, or give up by themselves
+_SHELLS = frozenset({b"bash", b"zsh"})
+_MOST_BYTES = 80 << 10  # of a frame: hooks send at most 64 KiB of a line, and where it was typed
+_AT_ONCE = 16 << 10
+_UNFINISHED = 10.0  # seconds until the rest of a frame must have come
+_MOST_WAITING = 4 << 20  # bytes that nobody has taken yet; then shells wait, or give up by themselves
+_OVERHEAD = 1 << 10  # of what waits, about: what Python needs to hold it
 _MOST_SESSIONS = 256  # of a user, and eight times that of all
 _BACKLOG = 128
+_DAY = 86400.0
+_ASIDE = 1.0  # seconds by which two looks at the clock may differ
 _UNSET = 0xFFFFFFFF
 
 
@@ -40,69 +45,168 @@ class Typed(NamedTuple):
 
 
 class Shells:
-    """Listens at a path from `open` to `close`; calls `arrived` when there is something to take."""
+    """Listens at a path from `open` to `close`; calls `arrived` when there is something to take.
 
-    def __init__(self, path: Path, arrived: Callable[[], None]) -> None:
+    Who has begun to say something has `patience` seconds for it. Nobody is heard while it is `full`.
+    """
+
+    def __init__(self, path: Path, clock: Clock, arrived: Callable[[], None], *, patience: float = _UNFINISHED) -> None:
         self._path = path
+        self._place = UnixPlace(str(path), socket.SOCK_STREAM)
+        self._clock = clock
         self._arrived = arrived
-        self._found: asyncio.Queue[Typed | Lost] = asyncio.Queue(_MOST_WAITING)
-        self._sessions: Counter[int] = Counter()
+        self.patience = patience
+        self._found: deque[tuple[Typed | Lost, int]] = deque()
+        self._size = 0
+        self.full = False
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: set[_Link] = set()
+        self._sessions: Counter[int] = Counter()
+        self.buffer = memoryview(bytearray(_AT_ONCE))  # of whoever reads just now
 
     async def open(self) -> None:
-        """Raises OSError where the path cannot be had: somebody else may listen there."""
-        listening = _bound(self._path)
-        self._server = await asyncio.start_unix_server(
-            self._accept, sock=listening, limit=_MOST_BYTES, backlog=_BACKLOG
-        )
+        """Raises OSError where the path cannot be had: somebody else may listen there, or it is no socket."""
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        listening = self._place.take()
+        self._server = await loop.create_unix_server(partial(_Link, self), sock=listening, backlog=_BACKLOG)
 
     async def close(self) -> None:
         if self._server is None:
             return
         self._server.close()
-        self._path.unlink(missing_ok=True)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._place.leave()
+        for link in list(self._links):
+            link.abort()
+        while self._links:  # noqa: ASYNC110  each is told at the loop's next turn
+            await asyncio.sleep(0)
 
     def take(self) -> Iterator[Typed | Lost]:
         """Yield what has come."""
-        while not self._found.empty():
-            yield self._found.get_nowait()
+        while self._found:
+            found, size = self._found.popleft()
+            self._size -= size
+            yield found
+        if self.full:
+            self.full = False
+            for link in self._links:
+                link.resume()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  a coroutine that the server runs as one
-        self._tasks.add(task)
-        pid, uid, _ = credentials(writer.get_extra_info("socket"))
-        try:
-            if self._sessions[uid] < _MOST_SESSIONS and self._sessions.total() < 8 * _MOST_SESSIONS:
-                self._sessions[uid] += 1
-                await self._read(reader, Session(pid, uid))
-        except asyncio.CancelledError:
-            pass  # closing: the server would log it as a failure
-        finally:
-            self._tasks.discard(task)
+    @property
+    def sessions(self) -> int:
+        """How many are connected."""
+        return self._sessions.total()
+
+    def admit(self, link: "_Link", uid: int) -> bool:
+        """Say whether there is room for one more of a user; then it counts until it is `dismiss`ed."""
+        if self._sessions[uid] >= _MOST_SESSIONS or self.sessions >= 8 * _MOST_SESSIONS:
+            return False
+        self._sessions[uid] += 1
+        self._links.add(link)
+        if self.full:
+            link.pause()
+        return True
+
+    def dismiss(self, link: "_Link", uid: int) -> None:
+        if link in self._links:
+            self._links.remove(link)
             self._sessions[uid] -= 1
-            writer.close()
+            if not self._sessions[uid]:
+                del self._sessions[uid]
 
-    async def _read(self, reader: asyncio.StreamReader, session: "Session") -> None:
-        while True:
-            try:
-                fields = [(await reader.readuntil(b"\0"))[:-1] for _ in range(_FIELDS)]
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-            except asyncio.LimitOverrunError:
-                await self._found.put(Lost("too_big", 1))
-                self._arrived()
-                return
-            typed = _typed(fields, session)
-            await self._found.put(typed or Lost("unusable", 1))
-            self._arrived()
-            if typed is None:
-                return
+    def put(self, frame: list[bytes], session: "Session") -> bool:
+        """Take in what a shell says; False if it is no command."""
+        typed = _typed(frame, session, self._clock.now())
+        self._keep(typed or Lost("unusable", 1), sum(map(len, frame)))
+        return typed is not None
+
+    def lose(self) -> None:
+        """Take in that a frame was too big."""
+        self._keep(Lost("too_big", 1), 0)
+
+    def _keep(self, found: Typed | Lost, size: int) -> None:
+        self._found.append((found, size + _OVERHEAD))
+        self._size += size + _OVERHEAD
+        if self._size >= _MOST_WAITING and not self.full:
+            self.full = True
+            for link in self._links:
+                link.pause()
+        self._arrived()
+
+
+class _Link(asyncio.BufferedProtocol):
+    """One connection, of which no more is kept than a frame that is not whole yet."""
+
+    def __init__(self, shells: Shells) -> None:
+        self._shells = shells
+        self._uid = -1
+        self._data = bytearray()
+        self._ends = 0
+        self._paused = False
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        pid, self._uid, _ = credentials(transport.get_extra_info("socket"))
+        if not self._shells.admit(self, self._uid):
+            self._transport.abort()
+            return
+        self._session = Session(pid, self._uid)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_longer()
+        self._shells.dismiss(self, self._uid)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def pause(self) -> None:
+        """Hear no more for now; then it is not the shell that lets us wait."""
+        if not self._paused:
+            self._paused = True
+            self._wait_no_longer()
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+            self._wait()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._shells.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._shells.buffer[:nbytes].tobytes()
+        self._ends += data.count(0)
+        self._data += data
+        while self._ends >= _FIELDS and not self._transport.is_closing():
+            self._wait_no_longer()
+            self._next()
+        if len(self._data) > _MOST_BYTES and not self._transport.is_closing():
+            self._shells.lose()
+            self.abort()
+        self._wait()
+
+    def _next(self) -> None:
+        """Pass a frame on; nothing more is to be heard where it is none."""
+        *frame, self._data = self._data.split(b"\0", _FIELDS)
+        self._ends -= _FIELDS
+        if sum(map(len, frame)) > _MOST_BYTES:
+            self._shells.lose()
+            self.abort()
+        elif not self._shells.put([bytes(field) for field in frame], self._session):
+            self.abort()
+
+    def _wait(self) -> None:
+        """Give what has begun some time to come to its end."""
+        if self._data and self._patience is None and not self._paused and not self._transport.is_closing():
+            self._patience = asyncio.get_running_loop().call_later(self._shells.patience, self.abort)
+
+    def _wait_no_longer(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class Session:
@@ -142,52 +246,28 @@ def credentials(connected: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
-def _typed(fields: list[bytes], session: Session) -> Typed | None:
+def _typed(fields: list[bytes], session: Session, now: float) -> Typed | None:
     mark, shell, pid, began, ended, exit_, cwd, command = fields
     try:
         numbers = [int(one) for one in (pid, began, ended, exit_)]
     except ValueError:
         return None
-    if mark != _MARK or not all(-(1 << 31) <= one < 1 << 53 for one in numbers):
+    if mark != _MARK or shell not in _SHELLS or not all(-(1 << 31) <= one < 1 << 53 for one in numbers):
         return None
-    return Typed(
-        _text(shell)[:16],
-        numbers[1] / 1e6,
-        numbers[2] / 1e6,
-        numbers[3],
-        _text(cwd),
-        _text(command),
-        session.facts(numbers[0]),
-    )
+    at = _times(numbers[1] / 1e6, numbers[2] / 1e6, now)
+    return Typed(shell.decode(), *at, numbers[3], _text(cwd), _text(command), session.facts(numbers[0]))
+
+
+def _times(began: float, ended: float, now: float) -> tuple[float, float]:
+    """Return when a line began and ended as its shell says, where that can be; else when we heard of it.
+
+    It was told of as soon as it had ended, but may have begun long ago.
+    """
+    if not now - _DAY <= ended <= now + _ASIDE:
+        return now, now
+    ended = min(ended, now)
+    return (began if 0 <= began <= ended else ended), ended
 
 
 def _text(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
-
-
-def _bound(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        if _answers(path):
-            raise OSError(0, f"somebody else listens at '{path}'")
-        with suppress(FileNotFoundError):
-            path.unlink()
-        listening.bind(str(path))
-        path.chmod(0o666)  # whoever types
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
-        try:
-            asking.connect(str(path))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return True

@@ -11,7 +11,7 @@ from emitters.following.changes import Change, fields_of, kind_of, moved, since
 from emitters.following.complaints import Complaints
 from emitters.following.inotify import ATTRIB, CLOSE_WRITE, MODIFY, NAMES, Notice
 from emitters.following.tree import Tree
-from emitters.following.version import Seen, Version, observe, stamp_of
+from emitters.following.version import Names, Seen, Version, observe, stamp_of
 from emitters.following.versions import MOST_VERSIONS, Versions
 from emitters.following.watches import Watches, overflowed
 from exhaust.plugins import Record
@@ -52,6 +52,8 @@ class Catalogue:
         self._silent: set[str] = set()
         self._untidy = False
         self._number = 0
+        self._renamed: set[str] = set()  # since the last scan
+        self._names = Names()
         self._stale = True
 
     @property
@@ -83,19 +85,25 @@ class Catalogue:
         elif directory and self._tree.matters(directory, notice.name):
             self._stale = self._stale or bool(notice.mask & NAMES)
             path = f"{directory.rstrip('/')}/{notice.name}"
-            if path in self._patterns:
-                self._touch(path)
+            if path in self._patterns and notice.mask & NAMES:
+                self._renamed.add(path)
+            elif path in self._patterns:
+                self._touch(path, asyncio.get_running_loop().time())
 
     def beat(self) -> None:
         self._stale = True
 
-    def _touch(self, path: str) -> None:
-        """Look at a path once its writer is done."""
-        now = asyncio.get_running_loop().time()
+    @property
+    def stale(self) -> bool:
+        """Whether files may be others than those that are known."""
+        return self._stale
+
+    def _touch(self, path: str, now: float) -> None:
+        """Look at a path once its writer is done. `now` is the event loop's."""
         first, _ = self._due.get(path, (now, now))
         self._due[path] = first, min(now + _SETTLE, first + _PATIENCE)
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
         """See which files may have changed."""
         self._stale = False
         found = self._tree.find()
@@ -105,9 +113,11 @@ class Catalogue:
             self._complaints.about("more files than can be catalogued", "", left_out)
             found = dict(sorted(found.items())[: self._most_files])
         self._patterns = {path: self._tree.covers(path) for path in self._known} | found
+        now = asyncio.get_running_loop().time()  # one for all: where a file was and is by now is looked at together
         for path in self._patterns:
-            if path not in self._due and stamp_of(path) != self._now(path).stamp:
-                self._touch(path)
+            if path in self._renamed or (path not in self._due and stamp_of(path) != self._now(path).stamp):
+                self._touch(path, now)
+        self._renamed.clear()
 
     def _now(self, path: str) -> Version:
         """Return the newest version that is known of a path."""
@@ -115,8 +125,6 @@ class Catalogue:
 
     async def records(self, now: float) -> list[Record]:
         """Return what has changed, as far as its writers seem to be done; of very many only some."""
-        if self._stale:
-            self._scan()
         moment = asyncio.get_running_loop().time()
         due = [path for path, (_, due) in self._due.items() if due <= moment][:_AT_ONCE]
         if not due:
@@ -146,9 +154,10 @@ class Catalogue:
     def _observed(self, paths: Sequence[str], now: float) -> list[Seen | OSError | None]:
         """Read files and store what is in them, one after the other."""
         found: list[Seen | OSError | None] = []
+        self._names.refresh()
         for path in paths:
             try:
-                seen = observe(path, now)
+                seen = observe(path, now, self._names)
             except OSError as exc:
                 found.append(exc)
                 continue

@@ -60,7 +60,17 @@ class Follower:
     @property
     def busy(self) -> bool:
         """Whether there may be more to read at once."""
-        return bool(self._busy or self._owed) or self._stale
+        return self.reading or self._stale
+
+    @property
+    def reading(self) -> bool:
+        """Whether there may be more to read in what is known."""
+        return bool(self._busy or self._owed)
+
+    @property
+    def stale(self) -> bool:
+        """Whether files may be others than those that are known."""
+        return self._stale
 
     def close(self) -> None:
         for tail in self._tails.values():
@@ -80,7 +90,7 @@ class Follower:
             if not self._restore(trail, part, place, found, now) and not trail.tails:
                 self._siblings.tell_compressed(trail, place.moment)
         self._slots.settle()
-        self._scan(now, {one for one in self._tree.patterns if one not in self._beginnings.known})
+        self.scan(now, {one for one in self._tree.patterns if one not in self._beginnings.known})
         self._beginnings.keep(self._begun.values())
 
     def _restored(self) -> list[tuple[Trail, str, Place]]:
@@ -139,8 +149,6 @@ class Follower:
 
     def round(self, now: float) -> Iterator[Record]:
         """Read a block of each path that has something new."""
-        if self._stale:
-            self._scan(now)
         owed, self._owed = self._owed, []
         yield from owed
         for trail in list(self._busy):
@@ -172,7 +180,7 @@ class Follower:
         self._beginnings.keep(self._begun.values())
         return True
 
-    def _scan(self, now: float, first: frozenset[str] | set[str] = frozenset()) -> None:
+    def scan(self, now: float, first: frozenset[str] | set[str] = frozenset()) -> None:
         """See which files are where; those of the patterns in `first` are followed for the first time ever."""
         self._stale = False
         found = self._tree.find()

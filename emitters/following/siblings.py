@@ -1,6 +1,7 @@
 """The files beside a path that were there before: what rotation has moved or copied away."""
 
 import os
+import stat
 from collections.abc import Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -48,7 +49,8 @@ class Siblings:
         """Open a file that is not among those that are open; `name` is what its records call it."""
         what = "file cannot be followed"
         try:
-            tail = Tail.open(path, name, self._encoding, self._most)
+            links = bool(self._tree.covers(path))  # what lies beside may be given any name, and lead anywhere
+            tail = Tail.open(path, name, self._encoding, self._most, links=links)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -144,11 +146,21 @@ class Siblings:
         directory, _, base = path.rpartition("/")
         for name in self._tree.names(directory or "/"):
             if name.startswith(base) and name != base:
-                yield from self.at(f"{directory}/{name}")
+                yield from self._at(f"{directory}/{name}")
+
+    @staticmethod
+    def _at(path: str) -> Iterator[Sibling]:
+        """Return the regular file at a path, not one behind a link."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return
+        if stat.S_ISREG(status.st_mode):
+            yield Sibling(path, path.rpartition("/")[2], status)
 
     @staticmethod
     def at(path: str) -> Iterator[Sibling]:
-        """Return the regular file at a path, if there is one."""
+        """Return the regular file at a path, also behind a link, if there is one."""
         try:
             status = regular(path)
         except OSError:

@@ -1,19 +1,21 @@
 """One file that is being read: what was added to it since, line by line, whatever it is called by now."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from typing import Final, Self
 from zlib import crc32
 
+from emitters.following.links import opened
 from emitters.following.places import HEAD, TAIL, Place, mark_of
 from emitters.following.text import Text
 from emitters.following.tree import regular
 from exhaust.plugins import Record
 
 _BLOCK: Final = 256 << 10
-_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_WIDEST: Final = 4  # bytes of a character
 
 
 class Rewritten(Exception):  # noqa: N818  no error: files may be emptied and written anew
@@ -46,11 +48,11 @@ class Tail:
         self._seek(0)
 
     @classmethod
-    def open(cls, path: str, name: str, encoding: str, most: int) -> Self | None:
-        """Open a file, also behind a symbolic link; None if it is no regular one. Raises OSError."""
+    def open(cls, path: str, name: str, encoding: str, most: int, *, links: bool = True) -> Self | None:
+        """Open a file, with `links` also behind a symbolic one; None if it is no regular one. Raises OSError."""
         if regular(path) is None:  # to open a device may do something
             return None
-        fd = os.open(path, _FLAGS)
+        fd = opened(path, links=links)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 return cls(fd, name, encoding, most)
@@ -141,6 +143,9 @@ class Tail:
         """Return the lines of the next block. Raises Rewritten, OSError."""
         status = os.fstat(self.fd)
         self._seen = (status.st_size, status.st_mtime_ns)
+        if status.st_blocks * 512 < status.st_size and not self._crossed(status.st_size):
+            self.unread = False  # until it grows
+            return []
         reached, known = self.offset + self._length, len(self._tail)
         size = min(_BLOCK, max(known, status.st_size - reached + known))
         data = os.pread(self.fd, size, reached - known)
@@ -158,6 +163,33 @@ class Tail:
             self._head = (self._head + data[known:])[:HEAD]
             self._head_sum = crc32(self._head)
         return list(self._records(self._text, data, now))
+
+    def _crossed(self, size: int) -> bool:
+        """Go on behind a hole that begins here, if it is large; return whether anything is there. Raises Rewritten.
+
+        It is part of its line, unless the file begins with it.
+        """
+        reached = self.offset + self._length
+        if size - reached < _BLOCK:  # some file systems write all back before they answer: not at each line
+            return True
+        try:
+            data = os.lseek(self.fd, reached, os.SEEK_DATA)
+        except OSError as exc:
+            data = size if exc.errno == errno.ENXIO else reached  # else this file system does not know
+        if data - reached < _BLOCK:
+            return True
+        if os.pread(self.fd, len(self._tail), reached - len(self._tail)) != self._tail:
+            raise Rewritten
+        if data >= size:
+            return False
+        if not reached:
+            self._start(data, *self._before(data))
+            return True
+        self._head, self._tail = self._before(data)
+        self._head_sum = crc32(self._head)
+        self._begun = (self._begun + bytes(self._most + _WIDEST))[: self._most + _WIDEST]
+        self._length += data - reached
+        return True
 
     def _records(self, text: Text, data: bytes, now: float) -> Iterator[Record]:
         """Take the lines out of `data`, which begins with what is known."""

@@ -1,9 +1,7 @@
 """What a file is like at one time: its content, as a sum, and what else its owner decides about it."""
 
-import grp
 import hashlib
 import os
-import pwd
 import stat
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,9 +9,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from emitters.following.complaints import shown
+from emitters.following.links import opened
 from emitters.following.tree import regular
+from emitters.measures.users import Users
 
-_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_BYTES: Final = 16 << 20
 _ENDS: Final = 64 << 10
 
@@ -59,12 +58,28 @@ def stamp_of(path: str) -> tuple[int, ...]:
     return () if status is None else _stamp(status)
 
 
-def observe(path: str, now: float) -> Seen | None:
-    """Read a file; None if there is no regular one. Raises OSError where it cannot be read."""
+class Names:
+    """What users and groups are called here."""
+
+    def __init__(self, users: Path = Path("/etc/passwd"), groups: Path = Path("/etc/group")) -> None:
+        self._users = Users(users)
+        self._groups = Users(groups)
+
+    def refresh(self) -> None:
+        self._users.refresh()
+        self._groups.refresh()
+
+    def of(self, status: os.stat_result) -> tuple[str, str]:
+        """Return the names of a file's owner and group, numbers where there are none."""
+        return self._users.name(status.st_uid), self._groups.name(status.st_gid)
+
+
+def observe(path: str, now: float, names: Names) -> Seen | None:
+    """Read a file; None if there is no regular one. Raises OSError where it cannot or, by a link, may not be read."""
     if not stamp_of(path):
         return None
     try:
-        fd = os.open(path, _FLAGS)
+        fd = opened(path)
     except FileNotFoundError:
         return None
     try:
@@ -80,13 +95,14 @@ def observe(path: str, now: float) -> Seen | None:
     whole = len(content) <= _MOST_BYTES
     # What stands for the content of a file that is too long: its size, time, first and last blocks.
     text = content if whole else f"{after.st_size} {after.st_mtime_ns} ".encode() + content[:_ENDS] + end
+    owner, group = names.of(after)
     version = Version(
         since=now,
         sha256=hashlib.sha256(text).hexdigest(),
         size=after.st_size,
         mode=f"{stat.S_IMODE(after.st_mode):04o}",
-        owner=_owner(after.st_uid),
-        group=_group(after.st_gid),
+        owner=owner,
+        group=group,
         partial=not whole,
         target=shown(os.path.realpath(path)) if Path(path).is_symlink() else "",
         stamp=_stamp(after),
@@ -103,17 +119,3 @@ def _read(fd: int, most: int) -> bytes:
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _owner(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

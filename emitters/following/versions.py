@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +18,8 @@ from emitters.following.version import Version
 MOST_VERSIONS: Final = 3
 MOST_BYTES: Final = 64 << 20
 
+_YOUNG: Final = 60.0  # seconds within which another use of the emitter has written down a version that it stored
+
 
 class Kept(msgspec.Struct):
     """The versions of one path, oldest first."""
@@ -25,22 +28,31 @@ class Kept(msgspec.Struct):
     versions: list[Version]
 
 
+class _Copy(NamedTuple):
+    path: Path
+    size: int
+    young: bool
+
+
 class Versions:
     """A directory: `paths/` has a file about each path, `copies/` the contents by their sha256, readable for its owner.
 
-    Without a directory nothing is kept. What cannot be kept is told once, and observing goes on.
+    Without a directory nothing is kept. What cannot be kept is told once, and observing goes on. Several uses of the
+    emitter may share one: each counts what all have stored, and leaves alone what may be about to be written down.
     """
 
     def __init__(self, root: Path | None, complaints: Complaints, most: int = MOST_BYTES) -> None:
         self._root = root
         self._complaints = complaints
         self._most = most
-        self._used = sum(size for _, size in self._copies())
+        self._used: int | None = None  # of the room, as far as that was counted since others may have taken some
         self._fresh: set[str] = set()  # the sums of what is stored, but not yet written down as a version
+        self._own: set[str] = set()  # the sums of all that was stored here and is there still
 
     def settle(self) -> None:
         """Note that all versions are written down that ever will be of those that were stored."""
         self._fresh.clear()
+        self._used = None
 
     def load(self, mine: Callable[[str], bool]) -> dict[str, list[Version]]:
         """Return what is known of paths that are one's own."""
@@ -98,24 +110,34 @@ class Versions:
             *before, newest = kept.versions or [Version(since=0.0)]
             current[newest.sha256] = newest.since
             former |= {version.sha256: version.since for version in before}
-        copies = sorted(self._copies(), key=lambda one: former.get(one[0].name, 0.0))
-        self._used = sum(size for _, size in copies)
-        for path, size in copies:
+        copies = sorted(self._copies(), key=lambda one: former.get(one.path.name, 0.0))
+        self._used = sum(one.size for one in copies)
+        self._own &= {one.path.name for one in copies}
+        spared = current.keys() | self._fresh
+        spared |= {one.path.name for one in copies if one.young and one.path.name not in former.keys() | self._own}
+        for path, size, _ in copies:
             fits = self._used + needed <= self._most
-            if path.name not in current and path.name not in self._fresh and not (fits and path.name in former):
+            if path.name not in spared and not (fits and path.name in former):
                 path.unlink(missing_ok=True)
                 self._used -= size
 
     def _copy(self, path: Path, content: bytes) -> None:
         if path.exists():
             return
-        if self._used + len(content) > self._most:
+        if self._room < len(content):
             self.tidy(len(content))
-        if self._used + len(content) > self._most:
+        if self._room < len(content):
             self._complaints.about("no room for copies", "", f"they would take more than {self._most >> 20} MiB")
             return
+        self._own.add(path.name)
         write_whole(path, content)
-        self._used += len(content)
+        self._used = self._most - self._room + len(content)
+
+    @property
+    def _room(self) -> int:
+        if self._used is None:
+            self._used = sum(one.size for one in self._copies())
+        return self._most - self._used
 
     def _all(self) -> Iterator[Kept]:
         if self._root is None:
@@ -123,15 +145,19 @@ class Versions:
         for path in sorted((self._root / "paths").glob("*.json")):
             try:
                 yield msgspec.json.decode(path.read_bytes(), type=Kept)
+            except FileNotFoundError:  # another use has forgotten it meanwhile
+                continue
             except (OSError, msgspec.MsgspecError) as exc:
                 self._complaints.about("catalogue cannot be read", str(path), str(exc))
 
-    def _copies(self) -> Iterator[tuple[Path, int]]:
+    def _copies(self) -> Iterator[_Copy]:
         if self._root is None or not (self._root / "copies").is_dir():
             return
         for entry in os.scandir(self._root / "copies"):
             with contextlib.suppress(FileNotFoundError):
-                yield Path(entry.path), entry.stat().st_size
+                status = entry.stat()
+                age = time.time() - status.st_mtime
+                yield _Copy(Path(entry.path), status.st_size, young=-_YOUNG < age < _YOUNG)
 
     @contextmanager
     def _told(self, path: str) -> Iterator[None]:

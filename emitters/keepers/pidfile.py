@@ -1,10 +1,18 @@
 """Services that somebody else keeps, found by their pidfile."""
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from emitters.keepers.watched import Watched
 from exhaust.processes import find
+
+_FLAGS: Final = (
+    os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+)  # whoever runs as the service may put a pipe there
+_MOST_BYTES: Final = 64
 
 
 class Pidfile(Watched):
@@ -20,8 +28,7 @@ class Pidfile(Watched):
     def look(self) -> None:
         """Read the pidfile."""
         try:
-            status, text = self._path.stat(), self._path.read_bytes()
-            written = (status.st_ino, status.st_mtime_ns)
+            written, text = _read(self._path)
             process = find(int(text.split(None, 1)[0])) if written != self._seen else None
         except (OSError, ValueError, IndexError):
             return
@@ -32,3 +39,15 @@ class Pidfile(Watched):
 
     def _at_rest(self) -> str | None:
         return super()._at_rest() or "stopped"
+
+
+def _read(path: Path) -> tuple[tuple[int, int], bytes]:
+    """Return when a regular file was written, and how it begins. Raises OSError, ValueError."""
+    fd = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"'{path}' is no regular file")
+        return (status.st_ino, status.st_mtime_ns), os.read(fd, _MOST_BYTES)
+    finally:
+        os.close(fd)

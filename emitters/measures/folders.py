@@ -70,15 +70,10 @@ class Count:
 
     def _inside(self, path: str, device: int) -> list[str]:
         """Count what is directly in a folder; return the folders among that."""
-        folders = []
+        folders = list[str]()
         try:
             with os.scandir(path) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_dev == device:
-                        self._add(status)
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(entry.path)
+                folders.extend(entry.path for entry in entries if self._is_folder(entry, device))
         except FileNotFoundError:  # it went away while we counted
             pass
         except OSError:
@@ -86,6 +81,17 @@ class Count:
                 raise
             self.complete = False
         return folders
+
+    def _is_folder(self, entry: os.DirEntry[str], device: int) -> bool:
+        """Count an entry that is on this device; return whether it is a folder to go on in."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # it went away while we counted; the others are there
+            return False
+        if status.st_dev != device:
+            return False
+        self._add(status)
+        return stat.S_ISDIR(status.st_mode)
 
     def _add(self, status: os.stat_result) -> None:
         if self.files % _AT_ONCE == 0:

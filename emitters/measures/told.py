@@ -1,6 +1,8 @@
 """Which processes were told of: kept in a file, so that their ends are told also if the emitter was not there."""
 
+import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,10 +33,14 @@ class _Kept(msgspec.Struct):
 
 
 class Told:
-    """The file, read once and written whole at each change. Without a path, or if it cannot be used, none is kept."""
+    """The file, read once and written whole at each change. Without a path, or if it cannot be used, none is kept.
 
-    def __init__(self, path: Path | None, boot: Path = _BOOT) -> None:
+    `former` is what the file was called once: who comes first has it.
+    """
+
+    def __init__(self, path: Path | None, boot: Path = _BOOT, former: Path | None = None) -> None:
         self._path = path
+        self._former = former
         self._boot = boot.read_text().strip()
         self._error = ""
 
@@ -42,6 +48,9 @@ class Told:
         """Return the processes that may still be there, and those that ended with an earlier run of the machine."""
         if self._path is None:
             return [], []
+        if self._former is not None and not self._path.exists():
+            with contextlib.suppress(OSError):
+                self._former.rename(self._path)
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
         except FileNotFoundError:
@@ -58,7 +67,10 @@ class Told:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = self._path.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode(_Kept(self._boot, list(processes))))
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                os.fchmod(fd, 0o600)  # one that a crash left behind may be open to all
+                file.write(msgspec.json.encode(_Kept(self._boot, list(processes))))
             draft.replace(self._path)
             error = ""
         except OSError as exc:  # a full disk is no reason to stop observing

@@ -1,21 +1,19 @@
-"""Commands that people type: the socket that shells write to, and what is hidden."""
+"""Commands that people type: the socket that shells write to."""
 
 import asyncio
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from emitters.cli import COMMAND, Cli, emit
-from emitters.commands.scrubber import KNOWN, Scrubber
+from emitters.commands import shells
 from emitters.commands.shells import Session
 from emitters.exits.witnessed import look
 from exhaust.clock import VirtualClock
@@ -23,71 +21,6 @@ from exhaust.documents.binding import bind
 from exhaust.documents.document import compose
 from exhaust.plugins import Lost, Record
 from exhaust.settings import INVALID, Context
-
-EXAMPLES = int(os.environ.get("EXHAUST_EXAMPLES", "300"))
-SCRUBBER = Scrubber(KNOWN)
-
-# What is typed, and what is seen of it.
-
-
-@pytest.mark.parametrize(
-    ("typed", "seen"),
-    [
-        ("mysqldump -u root --password=hush shop", "mysqldump -u root --password=*** shop"),
-        ("tool --db-password 'two words' -v", "tool --db-password *** -v"),
-        ("PGPASSWORD=hush psql -h db", "PGPASSWORD=*** psql -h db"),
-        ("export AWS_SECRET_ACCESS_KEY=hush; aws s3 ls", "export AWS_SECRET_ACCESS_KEY=***; aws s3 ls"),
-        ("curl -H 'Authorization: Bearer ab.c-d' http://x/", "curl -H 'Authorization: ***' http://x/"),
-        ("curl -u ann:hush http://x/", "curl -u ann:*** http://x/"),
-        ("git clone https://ann:hush@git.x/a.git", "git clone https://ann:***@git.x/a.git"),
-        ("curl 'http://x/?api_key=hush&a=1'", "curl 'http://x/?api_key=***&a=1'"),
-        ("mysql -uroot -phush shop", "mysql -uroot -p*** shop"),
-        ("sshpass -p hush ssh x", "sshpass -p *** ssh x"),
-        ("MYSQL_PWD=hush DB_PASS=hush x --pass hush", "MYSQL_PWD=*** DB_PASS=*** x --pass ***"),
-        ("openssl rsa -passin pass:hush", "openssl rsa -passin pass:***"),
-        ("vault login -token hush", "vault login -token ***"),
-    ],
-)
-def test_what_looks_like_a_secret_is_not_seen(typed: str, seen: str) -> None:
-    assert SCRUBBER.text(typed) == (seen, True)
-    words, found = SCRUBBER.words(typed.split(" "))
-    assert found
-    assert "hush" not in " ".join(words)
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "ls -la /etc/passwd",
-        "ssh -p 22 host",
-        "passwd ann",
-        "grep -u x",
-        "cp a:b c",
-        "date -u +%H:%M",
-        "docker run -u 1000:1000 x",
-        "make password",
-        "PWD=/srv x --bypass y",
-    ],
-)
-def test_what_does_not_is_left_alone(typed: str) -> None:
-    assert SCRUBBER.text(typed) == (typed, False)
-
-
-def test_a_secret_in_a_word_of_its_own_is_found_and_the_words_stay() -> None:
-    assert SCRUBBER.words(["x", "--token", "a b", "end"]) == (["x", "--token", "*** b", "end"], True)
-    assert SCRUBBER.words(["curl", "-H", "Authorization: Bearer abc"])[0] == ["curl", "-H", "Authorization: ***"]
-
-
-@settings(max_examples=EXAMPLES, deadline=None, database=None)
-@given(st.lists(st.text(max_size=12) | st.sampled_from(["--password=", "TOKEN=x", "-u", "a:b", "é"]), max_size=8))
-def test_words_are_scrubbed_as_the_line_that_they_make(words: list[str]) -> None:
-    scrubbed, found = SCRUBBER.words(words)
-    assert len(scrubbed) == len(words)
-    assert found == SCRUBBER.text(" ".join(words))[1]
-    assert found or scrubbed == words
-
-
-# What shells write.
 
 
 @pytest.fixture
@@ -119,13 +52,51 @@ async def _preceded(
         yield one
 
 
+@asynccontextmanager
+async def opened(path: Path, arrived: Callable[[], None] = lambda: None, **more: Any) -> AsyncIterator[shells.Shells]:
+    found = shells.Shells(path, VirtualClock(), arrived, **more)
+    await found.open()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@contextmanager
+def occupied(path: Path, kind: socket.SocketKind | None) -> Iterator[None]:
+    """Let another's socket be at the path, or a file."""
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, kind or socket.SOCK_STREAM) as other:
+        if kind is None:
+            path.write_text("kept")
+        else:
+            other.bind(str(path))
+        yield
+
+
+def inode(path: Path) -> int:
+    return path.lstat().st_ino
+
+
 async def next_of(records: AsyncGenerator[Record | Lost]) -> Record | Lost:
     async with asyncio.timeout(5):
         return await anext(records)
 
 
-def said(command: str = "ls", pid: int = 0, exit_: str = "3", mark: str = "exhaust/1") -> bytes:
-    fields = (mark, "bash", str(pid or os.getpid()), "1700000000250000", "1700000001000000", exit_, "/srv", command)
+BEGAN, ENDED = 1_699_999_990_250_000, 1_699_999_991_000_000  # some seconds before the clock's time
+
+
+def said(
+    command: str = "ls",
+    pid: int = 0,
+    exit_: str = "3",
+    mark: str = "exhaust/1",
+    shell: str = "bash",
+    began: int = BEGAN,
+    ended: int = ENDED,
+) -> bytes:
+    fields = (mark, shell, str(pid or os.getpid()), str(began), str(ended), exit_, "/srv", command)
     return b"".join(os.fsencode(field) + b"\0" for field in fields)
 
 
@@ -146,7 +117,7 @@ async def test_what_a_shell_writes_is_told_with_who_the_kernel_says_it_is(path: 
         with write(path, said("echo --token hush\n\x1f\udcff")[:-5], said("echo --token hush\n\x1f\udcff")[-5:]):
             found = await next_of(records)
     assert isinstance(found, Record)
-    assert (found.time, found.fields["began"], found.fields["elapsed_seconds"]) == (1700000001.0, 1700000000.25, 0.75)
+    assert (found.time, found.fields["began"], found.fields["elapsed_seconds"]) == (1699999991.0, 1699999990.25, 0.75)
     assert found.fields["command"] == "echo --token ***\n\x1f\\xff"
     assert (found.fields["exit"], found.fields["cwd"], found.fields["scrubbed"]) == (3, "/srv", True)
     assert (found.fields["uid"], found.fields["pid"], found.fields["ppid"]) == (os.getuid(), os.getpid(), os.getppid())
@@ -169,15 +140,15 @@ def test_who_passes_on_for_a_shell_is_its_child() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [said(mark="other"), said(exit_="x"), said(exit_="9" * 30)], ids=["mark", "no number", "no small number"]
+    "frame",
+    [said(mark="other"), said(shell="audit"), said(exit_="x"), said(exit_="9" * 30)],
+    ids=["mark", "shell", "no number", "no small number"],
 )
 async def test_what_is_no_command_is_counted_and_the_connection_ended(frame: bytes, path: Path) -> None:
     async with listening(path) as records:
         with write(path, frame + said()) as connected:
             assert await next_of(records) == Lost("unusable", 1)
-            connected.setblocking(False)
-            async with asyncio.timeout(5):
-                assert await asyncio.get_running_loop().sock_recv(connected, 1) == b""
+            await ended_by_us(connected)
         with write(path, said("still there")):
             found = await next_of(records)
     assert isinstance(found, Record)
@@ -185,13 +156,58 @@ async def test_what_is_no_command_is_counted_and_the_connection_ended(frame: byt
 
 async def test_a_long_command_is_cut_and_an_endless_one_counted(path: Path) -> None:
     async with listening(path) as records:
-        with write(path, said("é" * 70_000)):
+        with write(path, said("x" * 70_000)):
             found = await next_of(records)
         assert isinstance(found, Record)
         assert (len(found.fields["command"]), found.fields["cut"]) == (1 << 16, True)
-        endless = await asyncio.to_thread(write, path, said("x" * 300_000))
-        assert await next_of(records) == Lost("too_big", 1)
-        endless.close()
+        for endless in (said("x" * 82_000), b"x" * 82_000):
+            with write(path, endless):
+                assert await next_of(records) == Lost("too_big", 1)
+
+
+async def test_times_that_cannot_be_are_those_of_when_it_was_told(path: Path) -> None:
+    now = VirtualClock().now()
+    async with listening(path) as records:
+        for ended in (9_000_000_000, now + 2, now - 90_000):
+            with write(path, said(ended=int(ended * 1e6))):
+                found = await next_of(records)
+            assert isinstance(found, Record)
+            assert (found.time, found.fields["began"], found.fields["elapsed_seconds"]) == (now, now, 0.0)
+        with write(path, said(ended=int((now + 0.5) * 1e6))):
+            found = await next_of(records)
+        assert isinstance(found, Record)
+        assert (found.time, found.fields["elapsed_seconds"]) == (now, now - BEGAN / 1e6)
+        with write(path, said(began=ENDED + 1)):
+            found = await next_of(records)
+        assert isinstance(found, Record)
+        assert (found.time, found.fields["elapsed_seconds"]) == (ENDED / 1e6, 0.0)
+
+
+async def test_who_does_not_finish_what_was_begun_is_put_out_and_who_says_nothing_is_not(path: Path) -> None:
+    come = asyncio.Event()
+    async with opened(path, come.set, patience=0.05) as found:
+        with write(path) as silent, write(path, said() + said()[:-5]) as unfinished:
+            await ended_by_us(unfinished)
+            assert len(list(found.take())) == 1
+            come.clear()
+            silent.sendall(said())
+            async with asyncio.timeout(5):
+                await come.wait()
+
+
+async def test_what_nobody_takes_is_bounded_and_all_of_it_comes_once_it_is_taken(path: Path) -> None:
+    async with opened(path) as found:
+        writing = asyncio.ensure_future(asyncio.to_thread(write, path, *[said("x" * 60_000)] * 200))
+        number = 0
+        async with asyncio.timeout(30):
+            while number < 200:
+                while number < 100 and not found.full:  # noqa: ASYNC110  it comes from another thread
+                    await asyncio.sleep(0.01)
+                taken = len(list(found.take()))
+                assert taken <= (4 << 20) // 60_000 + 1
+                number += taken
+                await asyncio.sleep(0.01)
+        (await writing).close()
 
 
 async def test_many_sessions_write_at_once_and_nothing_is_lost(path: Path) -> None:
@@ -204,16 +220,54 @@ async def test_many_sessions_write_at_once_and_nothing_is_lost(path: Path) -> No
     assert texts == {f"{one} {number}" for one in range(40) for number in range(20)}
 
 
-async def test_a_user_has_only_so_many_sessions(path: Path) -> None:
-    async with listening(path) as records:
-        sessions = [await asyncio.to_thread(write, path) for _ in range(257)]
-        sessions[-1].setblocking(False)
+async def ended_by_us(connected: socket.socket) -> None:
+    connected.setblocking(False)
+    with suppress(ConnectionResetError):
         async with asyncio.timeout(5):
-            assert await asyncio.get_running_loop().sock_recv(sessions[-1], 1) == b""
+            assert await asyncio.get_running_loop().sock_recv(connected, 1) == b""
+
+
+async def test_a_user_has_only_so_many_sessions_however_often_more_are_refused(path: Path) -> None:
+    async with listening(path) as records:
+        sessions = [await asyncio.to_thread(write, path) for _ in range(256)]
+        for _ in range(5):
+            with await asyncio.to_thread(write, path) as refused:
+                await ended_by_us(refused)
         sessions[0].sendall(said())
         assert isinstance(await next_of(records), Record)
         for session in sessions:
             session.close()
+        with write(path, said("again")):
+            assert isinstance(await next_of(records), Record)
+
+
+async def test_nobody_is_counted_who_has_gone(path: Path) -> None:
+    async with opened(path) as found:
+        for _ in range(2):
+            sessions = [await asyncio.to_thread(write, path) for _ in range(300)]
+            for session in sessions[256:]:
+                await ended_by_us(session)
+            for session in sessions:
+                session.close()
+            async with asyncio.timeout(5):
+                while found.sessions:  # noqa: ASYNC110  an end is told at the loop's next turns
+                    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("there", ["a file", "a socket of datagrams"])
+async def test_what_is_no_socket_of_ours_stays_at_its_path(there: str, path: Path) -> None:
+    with occupied(path, socket.SOCK_DGRAM if there != "a file" else None):
+        before = inode(path)
+        with pytest.raises(OSError, match=r"is there and is no socket|is served by another process"):
+            await shells.Shells(path, VirtualClock(), asyncio.Event().set).open()
+        assert inode(path) == before
+
+
+async def test_a_socket_that_another_has_put_there_stays_at_the_end(path: Path) -> None:
+    with ExitStack() as others:
+        async with opened(path):
+            others.enter_context(occupied(path, socket.SOCK_STREAM))
+        assert mode(path) is not None
 
 
 async def test_a_socket_that_is_left_over_is_replaced_and_one_in_use_is_not(path: Path) -> None:

@@ -7,16 +7,20 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emitters.cli import COMMAND
 from emitters.commands.audited import MOST_BYTES, Events
+from emitters.commands.before import Before
 from emitters.commands.observed import execution
-from emitters.kernel.audit import CWD, END, EXECVE, PATH, SYSCALL, Line
+from emitters.kernel.audit import CWD, END, EXECVE, PATH, SYSCALL, Line, Status
 from emitters.kernel.connector import EXEC, Event
 
 EXAMPLES = int(os.environ.get("EXHAUST_EXAMPLES", "300"))
+
+OFF = Status(enabled=0, failure=1, pid=0, rate=0, backlog_limit=64, lost=0, backlog=0, features=0, patience=15000)
 
 CALL = (
     b'arch=%b syscall=%d success=yes exit=%d items=2 ppid=5 pid=%d auid=%d uid=0 gid=0 tty=pts3 comm="ls" exe="/bin/ls"'
@@ -129,3 +133,21 @@ def test_a_process_that_is_there_is_told_whole_and_one_that_has_gone_by_its_pid(
     assert set(found) - {"time"} <= set(COMMAND)
     gone = execution(Event(EXEC, 2**22 + 1, 12.5), 1000.0)
     assert gone == {"time": 1012.5, "evidence": "connector", "pid": 2**22 + 1, "complete": False}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "due"),
+    [
+        (OFF, OFF._replace(enabled=1), [{"enabled": 0}, {"backlog": 64, "patience": 15000}]),
+        (OFF._replace(enabled=1), OFF._replace(enabled=1), [{"backlog": 64, "patience": 15000}]),
+        (OFF, OFF._replace(enabled=2), [{"backlog": 64, "patience": 15000}]),
+        (OFF, OFF._replace(enabled=1, pid=9), []),
+        (OFF._replace(pid=9), OFF._replace(enabled=1, pid=9), [{"enabled": 0}]),
+        (OFF._replace(pid=9), OFF._replace(enabled=1), [{"enabled": 0}]),
+    ],
+    ids=["as ever", "it was on", "locked", "a daemon has come", "a daemon was there", "a daemon has gone"],
+)
+def test_audit_is_to_be_as_it_was_but_for_a_daemon_that_has_come(
+    before: Status, now: Status, due: list[dict[str, int]]
+) -> None:
+    assert Before.of(before, []).due(now) == due

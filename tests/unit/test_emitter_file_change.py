@@ -15,7 +15,7 @@ import pytest
 from emitters.file import CHANGE, Changes, File, emit
 from emitters.following.changes import Change, moved, since
 from emitters.following.complaints import Complaints
-from emitters.following.version import Version
+from emitters.following.version import Names, Version
 from emitters.following.versions import Versions
 from exhaust.clock import SystemClock
 from exhaust.plugins import Record
@@ -238,6 +238,31 @@ def test_copies_that_would_take_too_much_room_go_oldest_first_and_those_in_force
     copies = {path.name for path in (tmp_path / "copies").iterdir()}
     assert {"10", "11", "12", "13"} < copies
     assert len(copies) == 5
+
+
+def test_uses_that_share_a_directory_count_and_spare_each_others_copies(tmp_path: Path) -> None:
+    one, other = (Versions(tmp_path, Complaints(), most=250) for _ in range(2))
+    for number in range(2):
+        one.store(f"/one{number}", Version(since=1.0, sha256=f"one{number}"), b"x" * 100)
+        one.keep(f"/one{number}", [Version(since=1.0, sha256=f"one{number}")])
+    other.store("/other", Version(since=1.0, sha256="other"), b"x" * 100)  # there is no room any more
+    one.forget("/one0")
+    one.settle()
+    one.tidy()
+    other.settle()
+    other.store("/other", Version(since=1.0, sha256="other"), b"x" * 100)
+    one.tidy()  # while the other has not yet written down of what that is a version
+    assert {path.name for path in (tmp_path / "copies").iterdir()} == {"one1", "other"}
+
+
+def test_owners_are_called_as_the_files_of_this_host_have_it(tmp_path: Path) -> None:
+    users, groups, file = tmp_path / "passwd", tmp_path / "group", tmp_path / "file"
+    file.touch()
+    users.write_text(f"shop:x:{os.getuid()}:1::/:/bin/sh\n")
+    groups.write_text("")
+    names = Names(users, groups)
+    names.refresh()
+    assert names.of(file.stat()) == ("shop", str(file.stat().st_gid))
 
 
 def test_what_ends_here_and_begins_there_has_moved_only_if_it_is_the_same_file() -> None:

@@ -143,5 +143,6 @@ def test_where_the_kernel_tells_nothing_more_files_are_polled(
             write(log, f"line {number}")
             assert not list(watches.take())
             assert not list(follower.beat(2.0))
+            follower.scan(2.0)
             assert [one.fields["line"] for one in follower.round(2.0)] == [f"line {number}"]
     assert [record.message for record in caplog.records] == [told]

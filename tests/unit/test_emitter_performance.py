@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -150,3 +151,18 @@ def test_streams_and_filters_are_taken_and_processes_are_on_request() -> None:
 )
 def test_settings_that_cannot_be_meant_are_refused(text: str, fault: str) -> None:
     assert fault in faults_of(text)[0]
+
+
+def kept_in(state: Path) -> set[str]:
+    return {path.name for path in state.iterdir()}
+
+
+async def test_uses_with_other_settings_keep_which_processes_they_told_of_each_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "processes.json").write_text('{"boot": "", "processes": []}')  # as it was called for all of them once
+    for most in (10, 20, 20):
+        settings = Performance(streams=("process",), most=most, state=str(tmp_path))
+        async with aclosing(observed(settings, VirtualClock())) as records:
+            await anext(records)
+    kept = kept_in(tmp_path)
+    assert len(kept) == 2
+    assert "processes.json" not in kept

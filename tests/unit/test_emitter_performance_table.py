@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -218,6 +219,28 @@ async def test_all_have_ended_that_ran_before_the_machine_was_started_anew(
     gone, told = await made(host, opened, told=Told(path, boot)).look(2.0)
     assert (gone["gone"], gone["nice_at_start"]) == (True, 1)
     assert (told["gone"], told["nice_at_start"]) == (False, 2)
+
+
+async def test_only_its_owner_can_read_which_processes_were_told_of(
+    host: Host, opened: ExitStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "processes.json"
+    path.with_suffix(".new").touch(mode=0o666)  # left by a crash
+    host.put(1)
+    await made(host, opened, told=Told(path)).look(1.0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_the_first_of_several_uses_takes_over_what_was_kept_for_all(
+    host: Host, opened: ExitStack, tmp_path: Path
+) -> None:
+    former, one, other = (tmp_path / name for name in ("processes.json", "one.json", "other.json"))
+    host.work({1: 0.0, 2: 0.0})
+    await made(host, opened, told=Told(former)).look(host.now)
+    host.end(1)
+    assert {known.pid for known in Told(one, former=former).recall()[0]} == {1, 2}
+    assert Told(other, former=former).recall() == ([], [])
+    assert not former.exists()
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", '{"boot": 5}'])
