@@ -22,6 +22,7 @@ from emitters.exits.trail import Place, Trail
 from emitters.exits.usage import Statistics, beside, whole
 from emitters.exits.witnessed import Witnessed
 from emitters.kernel import capabilities, connector, taskstats
+from emitters.kernel.taskstats import Ended
 from emitters.measures.users import Users
 from exhaust.clock import Clock
 from exhaust.errors import ExhaustError
@@ -43,7 +44,10 @@ class Accounting(Settings, frozen=True):
     Without `file` it is where distributions have it: /var/log/account/pacct, /var/account/pacct, or /var/log/pacct.
     Reading begins at its end, and then goes on where it was left. `turn_on` lets this emitter turn accounting on where
     it is off, which is for the host as a whole and needs root; it turns it off again at its end, and puts a file of
-    64 MiB away as NAME.1. Without `statistics` the kernel is not asked for what is not in the file.
+    64 MiB away as NAME.1; what was left on by one that was killed is turned off also without `turn_on`. Accounting into
+    a file that is at none of these places, or that the kernel has suspended for want of disk, looks as if it were off:
+    do not let it be turned on there, as that would replace the file. Without `statistics` the kernel is not asked for
+    what is not in the file.
     """
 
     every: Annotated[Duration, msgspec.Meta(ge=0.1)] = 1.0
@@ -71,9 +75,13 @@ class _Ends:
         opened.callback(self._switch.turn_off)
         if settings.turn_on:
             _tried("process accounting cannot be turned on", lambda: self._switch.turn_on(_FILES))
+        else:
+            _tried("process accounting cannot be turned off", self._switch.turn_off_former)
         self._statistics = _tried("statistics", self._statistician) if settings.statistics else None
         self._witnessed: Witnessed | None = None
-        self._details: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._details: OrderedDict[int, tuple[Ended, dict[str, Any]]] = OrderedDict()
+        self._latest = 0.0  # end in the file; of later ones the statistics tell, should it be written no more
+        self._dropped = 0  # of those
         self._live = self._written()
         self._looked = now
         self._source = ""
@@ -101,6 +109,7 @@ class _Ends:
             except UnusableError:
                 yield Lost("unusable", 1)
                 continue
+            self._latest, self._dropped = time, 0
             details = self._joined(fields["pid"], fields["began"])
             yield Record(time, {"source": "pacct", **fields, **details}, position=(self._part, place))
 
@@ -108,27 +117,29 @@ class _Ends:
         """Return what the statistics say of a process. They come before its record is written."""
         if pid not in self._details:
             self._join()
-        if pid not in self._details or abs(self._details[pid][0] - began) > 1:
+        if pid not in self._details or abs(self._details[pid][0].began - began) > 1:
             return {}
-        return self._details.pop(pid)[1]
+        return beside(self._details.pop(pid)[1])
 
     def _join(self) -> None:
         if self._statistics is None:
             return
         for thread, sums in self._statistics.take():
-            self._details[thread.process] = thread.began, beside(sums)
+            self._details[thread.process] = thread, sums
             self._details.move_to_end(thread.process)
             if len(self._details) > _MOST:
-                self._details.popitem(last=False)
+                _, (oldest, _) = self._details.popitem(last=False)
+                self._dropped += _end(oldest) >= self._latest
+        self._dropped += self._statistics.lost()
 
     def _from_kernel(self) -> Iterator[Record | Lost]:
         if self._statistics is not None:
             self._tell("taskstats")
+            owed = [one for one in self._details.values() if _end(one[0]) >= self._latest]
             self._details.clear()
-            for thread, sums in self._statistics.take():
-                fields = whole(thread, sums, self._users, self._groups)
-                yield Record(float(thread.began + int(thread.elapsed)), fields)
-            lost = self._statistics.lost()
+            for thread, sums in owed + self._statistics.take():
+                yield Record(_end(thread), whole(thread, sums, self._users, self._groups))
+            lost, self._dropped = self._dropped + self._statistics.lost(), 0
         elif witnessed := self._witness():
             self._tell("connector")
             for time, fields in witnessed.take(self._users, self._groups):
@@ -219,6 +230,10 @@ def _tried(what: str, do: Callable[[], Any]) -> Any:
     except (OSError, ExhaustError) as exc:
         log.warning(what, extra={"error": str(exc)})
         return None
+
+
+def _end(thread: Ended) -> float:
+    return float(thread.began + int(thread.elapsed))
 
 
 def _readable(path: Path) -> bool:

@@ -1,12 +1,15 @@
 """What this host can do, measured now and then: a machine that becomes slower shows, whatever the reason is."""
 
 import asyncio
+import logging
 import os
 import re
+import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +20,8 @@ from emitters.trials.peer import Peer
 from exhaust.clock import Clock
 from exhaust.plugins import Emitter, Fields, Record, Settings
 from exhaust.settings import Duration
+
+log = logging.getLogger(__name__)
 
 RESULT: Fields = {
     "test": "string: cpu, sqlite, disk or network",
@@ -31,6 +36,7 @@ RESULT: Fields = {
 }
 
 _PATIENCE = 60.0
+_PREFIX = "exhaust-benchmark-"
 _ADDRESS = r"^.+:[0-9]{1,5}$"
 Address = Annotated[str, msgspec.Meta(pattern=_ADDRESS)]
 
@@ -77,7 +83,8 @@ def too_busy(settings: Benchmark, load: float, processors: int) -> str:
 
 async def measured(settings: Benchmark) -> list[dict[str, Any]]:
     """Return the results, of a process that is killed where it takes too long."""
-    with tempfile.TemporaryDirectory(prefix="exhaust-benchmark-", dir=settings.folder or settings.state or None) as at:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=settings.folder or settings.state or None) as at:
+        _sweep(Path(at))
         given = {"tests": settings.tests, "folder": at, "peer": settings.peer}
         argv = [sys.executable, "-I", "-S", str(Path(program.__file__)), msgspec.json.encode(given).decode()]
         process = await asyncio.create_subprocess_exec(
@@ -97,6 +104,16 @@ async def measured(settings: Benchmark) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in said.splitlines()]
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what those of us have left beside a folder that were killed: our own, older than any that is in use."""
+    latest = folder.stat().st_mtime - 2 * _PATIENCE
+    for other in folder.parent.glob(f"{_PREFIX}*"):
+        with suppress(FileNotFoundError):
+            status = other.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mtime < latest:
+                shutil.rmtree(other, ignore_errors=True)
+
+
 def _skipped(settings: Benchmark, reason: str) -> list[dict[str, Any]]:
     return [{"test": test, "name": test, "skipped": True, "reason": reason} for test in settings.tests]
 
@@ -110,15 +127,26 @@ async def _results(settings: Benchmark) -> list[dict[str, Any]]:
         return _skipped(settings, f"{exc.filename or 'its process'}: {exc.strerror}")
 
 
+async def _listening(address: str | None, clock: Clock, opened: AsyncExitStack) -> bool:
+    """Answer other hosts, if that is asked for; where the address cannot be had now, that is tried again later."""
+    if address is None:
+        return True
+    try:
+        await opened.enter_async_context(Peer(address.rpartition(":")[0].strip("[]"), _port(address), clock))
+    except OSError as exc:
+        log.warning("cannot listen for other hosts' benchmarks", extra={"address": address, "error": str(exc)})
+        return False
+    return True
+
+
 async def emit(settings: Benchmark, clock: Clock, positions: Mapping[str, Any]) -> AsyncIterator[Record]:
     async with AsyncExitStack() as opened:
-        if settings.listen is not None:
-            host = settings.listen.rpartition(":")[0].strip("[]")
-            await opened.enter_async_context(Peer(host, _port(settings.listen), clock))
+        listening = await _listening(settings.listen, clock, opened)
         last = positions.get("last")
         if last is not None and 0 <= clock.now() - last < settings.every:  # who starts anew does not measure anew
             await clock.until(last + settings.every)
         async for now in clock.every(settings.every):
+            listening = listening or await _listening(settings.listen, clock, opened)
             for fields in await _results(settings):
                 yield Record(now, fields, position=("last", now))
 

@@ -37,7 +37,8 @@ class Network(Settings, frozen=True):
     Stream `flow` has the end of each TCP connection; looks tell it whose they were, and are all it has where the kernel
     does not announce ends: what begins and ends between two looks is not seen then. Stream `connection` is on request:
     it has all sockets of each look, so its records are many; of more than `most` sockets, those that moved most bytes
-    since the last look have one, and the others are counted (`left_out`).
+    since the last look have one, and the others are counted (`left_out`). Of the ends that are announced within
+    a second, those beyond 2,000 are counted as lost: `too_many`.
     """
 
     every: Annotated[Duration, msgspec.Meta(ge=1.0)] = 30.0
@@ -93,12 +94,12 @@ class _Observer:
 
     def _sources(self, opening: ExitStack) -> Sequence[AsyncGenerator[Record | Lost]]:
         settings, clock = self._settings, self._clock
-        probes = Probes(clock, self._resolver)
+        probes = Probes(clock, self._resolver, len(settings.probes))
         sources: list[AsyncGenerator[Any]] = [probes.records(probe) for probe in settings.probes]
         if "connection" in settings.streams or "flow" in settings.streams:
             table = Table((TCP, UDP) if "connection" in settings.streams else (TCP,), opening)
             announced = self._announced(table, opening) if "flow" in settings.streams else None
-            sources.append(self._looks(table, compare="flow" in settings.streams and announced is None))
+            sources.append(self._looks(table, announced))
             if announced is not None:  # from before the first look on: what ends meanwhile is known
                 sources.append(announced.records())
         return sources
@@ -110,11 +111,15 @@ class _Observer:
             log.warning("ends of connections are not announced: looks are compared", extra={"error": exc.strerror})
             return None
 
-    async def _looks(self, table: Table, *, compare: bool) -> AsyncGenerator[Record | Lost]:
+    async def _looks(self, table: Table, announced: Announced | None) -> AsyncGenerator[Record | Lost]:
+        compare = "flow" in self._settings.streams and announced is None
         connections = Connections(self._settings.most, self._users)
         async for now in self._clock.every(self._settings.every):
             self._users.refresh()
             over = await table.look(now)
+            if announced is not None:  # of a flood that has ended, no announcement would tell any more
+                for lost in announced.left_out():
+                    yield lost
             for one in over if compare else ():
                 yield Record(now, flows.told(one, table, self._users, now), "flow")
             if "connection" in self._settings.streams:
@@ -156,5 +161,6 @@ EMITTER = Emitter(
     partial(emit, resolver=Resolver(), subscribe=flows.subscribed),
     STREAMS,
     sources=sources,
-    keeps="audit",
+    # Whoever can reach this host makes as many flows as he likes: they must not crowd out what tells who did what.
+    keeps="logs",
 )

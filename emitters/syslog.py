@@ -1,13 +1,13 @@
 """What programs, hosts and the kernel tell by syslog: sockets of our own, systemd's journal, the kernel's log."""  # noqa: A005  an emitter's file is called as the emitter
 
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from emitters.kernel import capabilities
 from emitters.listening import journal, kernel_log
 from emitters.listening.connections import TcpConnections, UnixConnections
 from emitters.listening.datagrams import UdpDatagrams, UnixDatagrams
@@ -23,6 +23,8 @@ from exhaust.settings import Duration, Size
 
 _LOG = "/dev/log"
 _NONE = "none"
+_PORT = 514
+_FIRST = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 MESSAGE: Fields = {
     "message": "string: what it says, without what the other fields say; control characters as they came",
@@ -31,13 +33,15 @@ MESSAGE: Fields = {
     "severity": "string: emerg, alert, crit, err, warning, notice, info or debug",
     "facility_code": "int: the facility's number, 0 to 23",
     "severity_code": "int: the severity's number, 0 (emerg) to 7 (debug)",
-    "app_name": "string: the program that it says it is of",
+    "app_name": "string: the program that it says it is of; of OpenSSH sshd-session since 9.8 for what happens in a "
+    "connection, before sshd",
     "proc_id": "string: the process that it says it is of, mostly a pid",
     "msg_id": "string: what kind of message it says it is",
     "structured_data": "map: by element the map of its parameters, text by name (a list where one is there twice); "
     "element journal is journald's own knowledge of the sender, kernel the device's",
     "hostname": "string: the host that it says it is of, which is its sender's word alone",
-    "transport": "string: how it came: unix, unix_stream, udp, tcp, journal or kmsg",
+    "transport": "string: how it came: unix, unix_stream, udp, tcp, journal or kmsg; journal also of what programs "
+    "write to /dev/log where that is journald's, as with systemd",
     "peer": "string: the address that it came from, by udp (which anybody can forge) or tcp",
     "peer_pid": "int: the process that sent it, as the kernel says; of journal as journald says, like the next two",
     "peer_uid": "int: the user of that process",
@@ -59,8 +63,9 @@ class Syslog(Settings, frozen=True):
     that and it may be bound. `unix_stream` is the path of a stream socket, `udp` and `tcp` are `host:port`. `journal`
     is followed by journalctl (`auto`: if journald runs), `kmsg` is the kernel's log, whose messages are then not taken
     from the journal as well; where neither was read before, both begin now. `receive_buffer` is asked for at the UDP
-    socket; what the kernel drops there is counted. At most `connections` are open by tcp, as by unix_stream, each until
-    it was `idle` for so long. While nobody takes what is heard, whoever writes to a unix socket or by TCP waits.
+    socket; what the kernel drops there is counted. At most `connections` are open by tcp, as by unix_stream, a quarter
+    of them by one address or user, each until it was `idle` for so long; of too many, the one that was silent for
+    longest is ended. While nobody takes what is heard, whoever writes to a unix socket or by TCP waits.
     """
 
     unix: str = ""
@@ -131,12 +136,13 @@ async def emit(settings: Syslog, clock: Clock, positions: Mapping[str, Any]) -> 
 
 def sources() -> Mapping[str, str]:
     """Return what there is to hear with, and why it cannot be used here."""
+    port = _why_not_port()
     return {
         "unix": _why_not_log(),
         "journal": journal.why_not(),
         "kmsg": kernel_log.why_not(),
-        "udp": _why_not_port(socket.SOCK_DGRAM),
-        "tcp": _why_not_port(socket.SOCK_STREAM),
+        "udp": port,
+        "tcp": port,
     }
 
 
@@ -149,17 +155,19 @@ def _why_not_log() -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{_LOG}: {folder} may not be written to; other paths can be"
 
 
-def _why_not_port(kind: socket.SocketKind) -> str:
+def _why_not_port() -> str:
+    """Say why port 514 cannot be had, without having it for a moment: whoever sends to it would notice."""
+    if _unprivileged() <= _PORT or capabilities.has(capabilities.NET_BIND_SERVICE):
+        return ""
+    return f"port {_PORT}: permission denied; those from {_unprivileged()} up can be used"
+
+
+def _unprivileged() -> int:
+    """Return the first port that is for everybody."""
     try:
-        with socket.socket(socket.AF_INET, kind) as trying:
-            if kind == socket.SOCK_STREAM:
-                trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trying.bind(("", 514))
-    except PermissionError:
-        return "port 514: permission denied; those from 1024 up can be used"
-    except OSError as exc:
-        return f"port 514: {exc.strerror}"
-    return ""
+        return int(_FIRST.read_text())
+    except (OSError, ValueError):  # before Linux 4.11
+        return 1024
 
 
 EMITTER = Emitter("syslog", Syslog, emit, streams={"message": MESSAGE}, sources=sources, keeps="logs")

@@ -39,7 +39,8 @@ def end_one() -> None:
 class Switch:
     """Accounting, turned on by us where it was off, and off again at the end.
 
-    A note beside the file says that it is we who turned it on: if we are killed, whoever comes next turns it off.
+    A note beside the file says that it is we who turned it on: if we are killed, whoever comes next turns it off. The
+    kernel tells nobody to which file it writes: only files that are known can be seen to be written.
     """
 
     def __init__(self, path: Path, on: Callable[[Path | None], None] = account) -> None:
@@ -58,6 +59,13 @@ class Switch:
         self._ours = True
         self._note.write_text(_BOOT.read_text())
         log.info("process accounting turned on", extra={"path": self._path})
+
+    def turn_off_former(self) -> None:
+        """Turn it off if it is on by one of us that was killed. Raises OSError where that is not possible."""
+        if self._noted() and written([self._path]) is not None:
+            self._account(None)
+            self._note.unlink()
+            log.info("process accounting turned off, which was left on", extra={"path": self._path})
 
     def turn_off(self) -> None:
         """Turn it off if we turned it on."""

@@ -19,6 +19,7 @@ _PROTOCOL = 9  # NETLINK_AUDIT
 _GROUP = 1  # AUDIT_NLGRP_READLOG
 _GET, _SET, _ADD, _DELETE = 1000, 1001, 1011, 1012
 _STATUS = struct.Struct("=10I")
+_ANSWER_WITHIN = 1.0  # seconds: it is a thread of the kernel that answers, which has to get its turn
 _ENABLED, _BACKLOG, _PATIENCE = 0x1, 0x10, 0x20  # of what SET may change
 
 _WORDS, _FIELDS = 64, 64
@@ -69,7 +70,7 @@ class Line(NamedTuple):
 
 def status() -> Status:
     """Ask how it is set up. Raises OSError."""
-    (answer,) = ask(_PROTOCOL, _GET, answer=_GET)
+    (answer,) = ask(_PROTOCOL, _GET, answer=_GET, patience=_ANSWER_WITHIN)
     _, *values = _STATUS.unpack(answer[: _STATUS.size].ljust(_STATUS.size, b"\0"))
     return Status(*values)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-NET_ADMIN, SYS_PACCT, AUDIT_CONTROL, AUDIT_READ = 12, 20, 30, 37
+NET_BIND_SERVICE, NET_ADMIN, SYS_PACCT, AUDIT_CONTROL, AUDIT_READ = 10, 12, 20, 30, 37
 
 _STATUS = Path("/proc/self/status")
 

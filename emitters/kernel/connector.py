@@ -1,17 +1,20 @@
 """The process connector: the kernel says which process executed a program, and which ended (see cn_proc.h).
 
-Before Linux 6.6 only who may administer the network is told.
+Before Linux 6.6 only who may administer the network is told. Who is in a container with pids or users of its own gets
+no answer at all.
 """
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import NamedTuple
 
 from emitters.kernel.channel import Instruction, only, widen
-from emitters.kernel.netlink import MalformedError, Message, messages, request
+from emitters.kernel.netlink import PATIENCE, MalformedError, Message, messages, request
 
 EXEC, EXIT = 0x00000002, 0x80000000
 
@@ -24,7 +27,6 @@ _EVENT = struct.Struct("=IIQ")  # what, cpu, nanoseconds since boot
 _PROCESS = struct.Struct("=II")  # thread, process
 _EXITED = struct.Struct("=I")
 _ACK = struct.Struct("=i")
-_PATIENCE = 0.5
 
 _LOAD, _KEEP, _SAME, _SAME_AS_KEPT, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
 _AT_WHAT = 16 + _CONNECTOR.size
@@ -41,14 +43,15 @@ class Event(NamedTuple):
 
 
 def listen(what: int) -> socket.socket:
-    """Open a socket on which processes that do `what` (EXEC or EXIT) are told. Raises OSError where nobody tells us."""
+    """Open a socket on which processes that do `what` (EXEC or EXIT) are told. Raises OSError where nobody tells us.
+
+    The kernel answers at once or never: it is waited for only the first time.
+    """
+    if not _answers():
+        raise TimeoutError(errno.ETIMEDOUT, "no answer, as in containers")
     with ExitStack() as unless:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _PROTOCOL)
+        opened = _asked()
         unless.callback(opened.close)
-        widen(opened)
-        opened.bind((0, _GROUP))
-        opened.settimeout(_PATIENCE)
-        opened.sendto(_told(_LISTEN), (0, 0))
         _acknowledged(opened)
         only(opened, _program(what))
         unless.pop_all()
@@ -83,6 +86,32 @@ def _event(message: Message) -> tuple[int, float, bytes]:
 
 def _told(operation: int) -> bytes:
     return request(_DONE, _CONNECTOR.pack(_GROUP, 1, 0, 0, 4, 0) + struct.pack("=I", operation), flags=0)
+
+
+def _asked() -> socket.socket:
+    with ExitStack() as unless:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _PROTOCOL)
+        unless.callback(opened.close)
+        widen(opened)
+        opened.bind((0, _GROUP))
+        opened.settimeout(PATIENCE)
+        opened.sendto(_told(_LISTEN), (0, 0))
+        unless.pop_all()
+    return opened
+
+
+@lru_cache(1)
+def _answers() -> bool:
+    """Say whether the kernel answers this process, whose namespaces do not change; that it refuses is an answer."""
+    try:
+        with _asked() as opened:
+            _acknowledged(opened)
+            ignore(opened)
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _acknowledged(opened: socket.socket) -> None:

@@ -17,7 +17,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _CODE = struct.Struct("=i")
 _KIND_OF_ATTRIBUTE = 0x3FFF  # above it are flags
 _MOST_BYTES = 1 << 16
-_PATIENCE = 2.0
+PATIENCE = 0.1
+"""Seconds that an answer is waited for: mostly it is there once the question is sent, or never comes."""
 
 
 class MalformedError(ExhaustError):
@@ -70,13 +71,15 @@ def attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + value + bytes(_aligned(length) - length)
 
 
-def ask(protocol: int, kind: int, body: bytes = b"", *, answer: int | None = None) -> list[bytes]:
+def ask(
+    protocol: int, kind: int, body: bytes = b"", *, answer: int | None = None, patience: float = PATIENCE
+) -> list[bytes]:
     """Ask the kernel and return the bodies of its answers; one of kind `answer`, or that it did what it was told.
 
     It answers at once, so nobody waits for long. Raises OSError with the kernel's reason, TimeoutError without one.
     """
     with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)) as asked:
-        asked.settimeout(_PATIENCE)
+        asked.settimeout(patience)
         asked.sendto(request(kind, body, REQUEST | (0 if answer is not None else ACK)), (0, 0))
         while True:
             for message in messages(asked.recv(_MOST_BYTES)):

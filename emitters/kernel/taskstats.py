@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emitters.kernel.channel import widen
-from emitters.kernel.netlink import ACK, ERROR, REQUEST, MalformedError, ask, attribute, attributes, messages, refused
+from emitters.kernel.netlink import (
+    ACK,
+    ERROR,
+    PATIENCE,
+    REQUEST,
+    MalformedError,
+    ask,
+    attribute,
+    attributes,
+    messages,
+    refused,
+)
 from emitters.kernel.netlink import request as message
 
 _PROTOCOL = 16  # NETLINK_GENERIC
@@ -80,7 +91,7 @@ def listen() -> tuple[socket.socket, int]:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _PROTOCOL)
         unless.callback(opened.close)
         widen(opened)
-        opened.settimeout(2.0)
+        opened.settimeout(PATIENCE)
         opened.sendto(_registration(family, _REGISTER), (0, 0))
         for answer in messages(opened.recv(1 << 16)):
             if answer.kind == ERROR:

@@ -22,7 +22,11 @@ _MOST_AT_ONCE = 16 << 10  # of one connection: it may be as many messages as eve
 
 
 class Connections:
-    """What the listeners of connections have in common. One too many is closed at once, as is one that is `idle`."""
+    """What the listeners of connections have in common: at most `most` have a place, each until it is `idle`.
+
+    One sender, by its address or its user, has at most a quarter of the places. Who comes when all are taken, or all of
+    its own, has that of the connection which was silent for longest.
+    """
 
     def __init__(self, name: str, intake: Intake, clock: Clock, *, most: int, idle: float) -> None:
         self.name = name
@@ -33,7 +37,8 @@ class Connections:
         self._idle = idle
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._refusing = False
+        self._places: dict[Connection, Any] = {}  # of those that are to stay, each with its sender
+        self._put_out = 0
         self.buffer = bytearray(_MOST_AT_ONCE)  # of whoever reads just now
 
     async def open(self) -> None:
@@ -53,8 +58,11 @@ class Connections:
 
     def _check(self) -> None:
         latest = asyncio.get_running_loop().time() - self._idle
-        for connection in [one for one in self._connections if one.heard < latest]:
-            connection.abort()
+        for connection in [one for one in self._places if one.heard < latest and not one.paused]:
+            self._end(connection)
+        if self._put_out:
+            log.warning("silent connections were put out", extra={"source": self.name, "number": self._put_out})
+            self._put_out = 0
 
     async def close(self) -> None:
         if self._server is not None:
@@ -67,26 +75,33 @@ class Connections:
             self._server = None
 
     def admit(self, connection: "Connection") -> bool:
-        """Tell whether there is room for another one; then it counts until it is `dismiss`ed."""
-        if len(self._connections) >= self._most:
-            if not self._refusing:
-                log.warning("too many connections, refusing more", extra={"source": self.name, "most": self._most})
-            self._refusing = True
-            return False
+        """Tell whether there is a place for another one; then it counts until it is `dismiss`ed."""
+        own = [one for one, sender in self._places.items() if sender == connection.sender]
+        rivals = own if len(own) >= max(1, self._most // 4) else list(self._places)
+        if rivals is own or len(rivals) >= self._most:
+            if self._intake.full:  # then it is we who are silent, and what they have said is not read
+                self._put_out += 1
+                return False
+            self._end(min(rivals, key=lambda one: one.heard))
         self._connections.add(connection)
+        self._places[connection] = connection.sender
         return True
 
     def dismiss(self, connection: "Connection") -> None:
         self._connections.discard(connection)
-        if len(self._connections) <= self._most // 2:
-            self._refusing = False
+        self._places.pop(connection, None)
+
+    def _end(self, connection: "Connection") -> None:
+        self._put_out += 1
+        del self._places[connection]  # at once: it is told of its end only at the loop's next turn
+        connection.abort()
 
     def put(self, data: bytes, origin: Mapping[str, Any], *, cut: bool) -> None:
         self._intake.put(Arrival(data, cut, self._clock.now(), origin))
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One sender. `heard` is when it last said something, by the event loop's time."""
+    """One sender. `heard` is when it last said something, by the event loop's time; `paused` one cannot be heard."""
 
     def __init__(self, owner: Connections, intake: Intake, *, counted: bool) -> None:
         self._owner = owner
@@ -96,15 +111,21 @@ class Connection(asyncio.BufferedProtocol):
         self._origin: Mapping[str, Any] = {}
         self._transport: asyncio.Transport | None = None
         self.heard = 0.0
+        self.paused = False
+
+    @property
+    def sender(self) -> Any:
+        """Whose it is: the peer's address, or its user's number; None where neither is known."""
+        return self._origin.get("peer", self._origin.get("peer_uid"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         come = cast("asyncio.Transport", transport)  # of a socket: the interface knows pipes as well
+        self.heard = asyncio.get_running_loop().time()
+        self._origin = origin_of(come.get_extra_info("socket"), come.get_extra_info("peername"))
         if not self._owner.admit(self):
             come.abort()
             return
         self._transport = come
-        self.heard = asyncio.get_running_loop().time()
-        self._origin = origin_of(come.get_extra_info("socket"), come.get_extra_info("peername"))
         self._intake.add(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -129,10 +150,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         if self._transport is not None:
+            self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._transport is not None:
+            self.paused = False
             self.heard = asyncio.get_running_loop().time()  # it was we who did not listen
             self._transport.resume_reading()
 

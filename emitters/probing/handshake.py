@@ -20,16 +20,21 @@ _LONGEST_NAME = 200
 
 
 @lru_cache(16)
-def _trusting(ca: str, written: int) -> ssl.SSLContext:
+def _trusting(ca: str, written: tuple[int, ...]) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca or None)
 
 
 def trusting(ca: str) -> ssl.SSLContext:
     """Return what verifies against the authorities in a file, else those of the host; it takes some 20 ms at first.
 
+    They are read anew once what holds them was written to.
+
     Raises OSError where the file cannot be read, SSLError where it holds no certificates.
     """
-    return _trusting(ca, Path(ca).stat().st_mtime_ns if ca else 0)
+    if ca:
+        return _trusting(ca, (Path(ca).stat().st_mtime_ns,))
+    paths = ssl.get_default_verify_paths()
+    return _trusting("", tuple(Path(path).stat().st_mtime_ns for path in (paths.cafile, paths.capath) if path))
 
 
 @lru_cache(1)

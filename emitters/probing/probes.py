@@ -43,7 +43,7 @@ PROBE: Fields = {
     "certificate_issuer": "string: who signed it, likewise",
 }
 
-_AT_ONCE = 16  # attempts
+_MOST_AT_ONCE = 64  # attempts
 _SPREAD = 1.0  # seconds over which the first attempts of all probes are spread
 
 _WAYS: Mapping[str, Callable[[Attempt], Awaitable[None]]] = {
@@ -56,12 +56,15 @@ _WAYS: Mapping[str, Callable[[Attempt], Awaitable[None]]] = {
 
 
 class Probes:
-    """Makes the attempts: of one target never two at once, and not too many of all; who waits is on time later."""
+    """Makes the attempts of so many probes: of one target never two at once; who waits is on time later.
 
-    def __init__(self, clock: Clock, resolver: Resolver) -> None:
+    Up to a bound, no probe waits for one of another target, which may take its whole time-out.
+    """
+
+    def __init__(self, clock: Clock, resolver: Resolver, number: int) -> None:
         self._clock = clock
         self._resolver = resolver
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._room = asyncio.Semaphore(min(number, _MOST_AT_ONCE))
         self._targets: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def records(self, probe: Probe) -> AsyncGenerator[Record]:

@@ -44,6 +44,7 @@ FLOW: Fields = {
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY
 _REMEMBERED = 512
+_MOST_A_SECOND = 2000
 
 End = tuple[str, int, str, int]
 Subscribe = Callable[[], socket.socket]
@@ -77,8 +78,44 @@ def told(one: Known, table: Table, users: Users, now: float) -> dict[str, Any]:
     return found | ({"listener": listener.name} if listener else {})
 
 
+class Bound:
+    """Lets so many through each second of a clock, and counts the others."""
+
+    def __init__(self, most: int, clock: Clock) -> None:
+        self._most = most
+        self._clock = clock
+        self._second = 0
+        self._through = 0
+        self._refused = 0
+
+    def allows(self) -> bool:
+        """Say whether there is room for one more, which then counts."""
+        self._turn()
+        if self._through >= self._most:
+            self._refused += 1
+            return False
+        self._through += 1
+        return True
+
+    def refused(self) -> int:
+        """Return how many there was no room for in the seconds before this one, each told once."""
+        if not self._refused or not self._turn():
+            return 0
+        refused, self._refused = self._refused, 0
+        return refused
+
+    def _turn(self) -> bool:
+        """Begin a new second where it is time; return whether there is room in this one."""
+        if (second := int(self._clock.now())) != self._second:
+            self._second, self._through = second, 0
+        return self._through < self._most
+
+
 class Announced:
-    """The ends that the kernel announces, on a socket that `subscribe` opens. Raises OSError where it cannot."""
+    """The ends that the kernel announces, on a socket that `subscribe` opens. Raises OSError where it cannot.
+
+    A flood of them becomes records only up to a bound; looks have one of their own, the sockets that they read at most.
+    """
 
     def __init__(self, table: Table, users: Users, clock: Clock, opening: ExitStack, subscribe: Subscribe) -> None:
         self._table = table
@@ -89,6 +126,7 @@ class Announced:
         self._channel = Channel(subscribe(), self._news.set)
         opening.callback(self._channel.close)
         self._sent: OrderedDict[End, int] = OrderedDict()
+        self._bound = Bound(_MOST_A_SECOND, clock)
 
     async def records(self) -> AsyncGenerator[Record | Lost]:
         while True:
@@ -96,9 +134,17 @@ class Announced:
             self._news.clear()
             for data in self._channel.take():
                 for found in self._told(data):
-                    yield found
+                    if isinstance(found, Lost) or self._bound.allows():
+                        yield found
+            for left_out in self.left_out():
+                yield left_out
             if lost := self._channel.lost():
                 yield Lost("kernel", lost, "flow")  # whose they were, the next look forgets
+
+    def left_out(self) -> Iterator[Lost]:
+        """Yield how many were too many within a second that is over."""
+        if refused := self._bound.refused():
+            yield Lost("too_many", refused, "flow")
 
     def _told(self, data: bytes) -> Iterator[Record | Lost]:
         now = self._clock.now()

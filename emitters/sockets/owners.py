@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from collections.abc import Collection, Generator
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
-_AT_ONCE = 50  # processes looked at before others get their turn
+_AT_ONCE = 2000  # links that are read before others get their turn
+_OF_PROCESS = 40  # links that take as long as to look into a process
 _LONGEST_NAME = 64
 
 
@@ -29,10 +30,15 @@ class Owners:
         opening.callback(os.close, self._proc)
         self._owners: dict[int, Owner] = {}
         self._missed: dict[int, int] = {}
+        self._since = 0
 
     async def find(self, inodes: Collection[int]) -> dict[int, Owner]:
         """Return the owners of sockets by inode, as far as they are found."""
-        known = {inode: owner for inode in inodes if (owner := self._owners.get(inode)) and self._has(owner, inode)}
+        known = {}
+        for inode in inodes:
+            if (owner := self._owners.get(inode)) and self._has(owner, inode):
+                known[inode] = owner
+            await self._read(1)
         wanted = {inode for inode in inodes if inode not in known and self._missed.get(inode, 0) < 2}
         if wanted:
             await self._search(wanted, known)
@@ -41,30 +47,39 @@ class Owners:
         return known
 
     async def _search(self, wanted: set[int], found: dict[int, Owner]) -> None:
-        for count, pid in enumerate(filter(str.isdecimal, os.listdir(self._proc)), 1):  # noqa: PTH208  a descriptor
-            if count % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        for pid in filter(str.isdecimal, os.listdir(self._proc)):  # noqa: PTH208  a descriptor
+            await self._read(_OF_PROCESS)
             name = ""
-            for fd, inode in self._sockets(pid):
-                if inode in wanted:
-                    name = name or self._name(pid)
-                    found.setdefault(inode, Owner(int(pid), fd, name))
+            with closing(self._links(pid)) as links:
+                for fd, inode in links:
+                    if inode in wanted:
+                        name = name or self._name(pid)
+                        found.setdefault(inode, Owner(int(pid), fd, name))
+                    await self._read(1)
             if len(found) >= len(wanted) and wanted <= found.keys():
                 return
 
-    def _sockets(self, pid: str) -> Iterator[tuple[str, int]]:
+    def _links(self, pid: str) -> Generator[tuple[str, int]]:
+        """Yield what a process has open, each with the inode of its socket; 0 where it is none."""
         try:
             folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError:  # it has ended, or is not ours to look into
             return
         try:
-            for fd in os.listdir(folder):  # noqa: PTH208  a descriptor
-                if inode := _inode(fd, folder):
-                    yield fd, inode
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    yield entry.name, _inode(entry.name, folder)
         except OSError:
             return
         finally:
             os.close(folder)
+
+    async def _read(self, links: int) -> None:
+        """Give others their turn after so many."""
+        self._since += links
+        if self._since >= _AT_ONCE:
+            self._since = 0
+            await asyncio.sleep(0)
 
     def _has(self, owner: Owner, inode: int) -> bool:
         return _inode(f"{owner.pid}/fd/{owner.fd}", self._proc) == inode

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 from exhaust.clock import Clock
 
@@ -27,6 +27,7 @@ class Peer:
         self._port = port
         self._clock = clock
         self._times: deque[float] = deque()
+        self._answering: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self.address: tuple[str, int] = (host, port)
 
     async def __aenter__(self) -> Self:
@@ -37,18 +38,28 @@ class Peer:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        self._server.close()  # and nobody is waited for: a slow one could hold it up
+        answering = dict(self._answering)
+        for writer in answering.values():
+            writer.transport.abort()
+        if answering:
+            await asyncio.wait(answering)
         await self._server.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._answering[task] = writer
         try:
             async with asyncio.timeout(_LONGEST):
                 if self._has_room():
                     await self._measure(reader, writer)
+                writer.close()
+                await writer.wait_closed()
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as exc:
             log.debug("a measurement came to nothing", extra={"error": str(exc)})
         finally:
-            writer.close()
+            writer.transport.abort()  # of who takes nothing, what is left is not kept for ever
+            del self._answering[task]
 
     def _has_room(self) -> bool:
         now = self._clock.now()

@@ -1,8 +1,11 @@
 """What the kernel drops of its announcements is counted exactly, and to drop some ends nothing."""
 
 import asyncio
+import shutil
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,21 @@ from emitters.cli import sources
 from emitters.kernel import connector
 from emitters.kernel.channel import Channel
 from emitters.kernel.connector import EXEC
-from tests.system.host_state import trues
+from tests.system.host_state import ROOT, trues
+
+ASKING = """
+import time
+from emitters.kernel import connector
+began = time.monotonic()
+for _ in range(100):
+    try:
+        connector.listen(connector.EXIT)
+    except TimeoutError:
+        continue
+    break
+else:
+    print(time.monotonic() - began)
+"""
 
 
 def unread(number: int) -> None:
@@ -43,3 +60,12 @@ async def test_what_a_small_buffer_has_not_is_counted_and_what_comes_later_is_th
         for opened, channel in ((small, few), (wide, all_)):
             connector.ignore(opened)
             channel.close()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root makes a namespace of pids")
+def test_where_the_kernel_never_answers_it_is_waited_for_only_once() -> None:
+    unshare = shutil.which("unshare")
+    assert unshare, "unshare is missing: apt-get install util-linux"
+    argv = [unshare, "--pid", "--fork", sys.executable, "-c", ASKING]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], timeout=60)
+    assert 0.1 <= float(done.stdout) < 5, "100 times would be 10 s"

@@ -286,6 +286,14 @@ def test_accounting_that_we_turned_on_is_turned_off_once(tmp_path: Path) -> None
     assert [one.name for one in tmp_path.iterdir()] == ["pacct"]
 
 
+def test_what_is_not_written_is_not_turned_off_for_a_former_one_of_us(tmp_path: Path) -> None:
+    told: list[Path | None] = []
+    path = tmp_path / "pacct"
+    Switch(path, told.append).turn_on([])
+    Switch(path, told.append).turn_off_former()
+    assert (told, (tmp_path / "pacct.on").exists()) == ([path], True)
+
+
 def test_a_file_of_our_own_is_put_away_once_it_is_large_and_safe(tmp_path: Path) -> None:
     told: list[Path | None] = []
     path = tmp_path / "pacct"

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -109,6 +111,47 @@ async def test_a_peer_answers_so_many_a_minute(clock: VirtualClock) -> None:
         assert answers == [b"\0"] * 60 + [b""]
         clock.advance(61)
         assert await asked(peer, b"down 1\n") == b"\0"
+
+
+async def test_a_peer_ends_at_once_though_somebody_takes_nothing_of_what_was_asked_for(clock: VirtualClock) -> None:
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with Peer("127.0.0.1", 0, clock) as peer:
+            slow.connect(peer.address)
+            slow.sendall(b"down %d\n" % MOST_BYTES)
+            await asyncio.to_thread(slow.recv, 1)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5  # half of what it would have had
+
+
+async def test_who_cannot_listen_measures_and_listens_once_that_can_be(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    address = taken.getsockname()
+    settings = Benchmark(every=60.0, tests=("cpu",), skip_above_load=1e-9, listen=f"127.0.0.1:{address[1]}")
+    async with aclosing(observed(settings, clock, {})) as records:
+        assert (await anext(records)).fields["name"].startswith("cpu")
+        assert "cannot listen" in caplog.text
+        taken.close()
+        clock.advance(60)
+        async with asyncio.timeout(WITHIN):
+            while (await anext(records)).time < clock.now():
+                pass
+        _, writer = await asyncio.open_connection(*address)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_what_a_killed_one_has_left_is_removed_and_what_is_in_use_or_anothers_is_not(tmp_path: Path) -> None:
+    for name in ("exhaust-benchmark-old", "exhaust-benchmark-new", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    for name in ("exhaust-benchmark-old", "others"):
+        os.utime(tmp_path / name, (1e9, 1e9))
+    await measured(Benchmark(tests=("cpu",), folder=str(tmp_path)))
+    left = sorted(os.listdir(tmp_path))  # noqa: PTH208  only the names
+    assert left == ["exhaust-benchmark-new", "others"]
 
 
 def test_a_host_that_others_need_is_left_alone() -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from emitters.probing.handshake import described
+from emitters.probing.handshake import described, trusting
 from emitters.probing.probe import Probe
 from emitters.probing.probes import PROBE, attempt
 from emitters.probing.resolving import Resolver
@@ -91,6 +91,17 @@ async def tried(probe: Probe) -> dict[str, Any]:
     found = await asyncio.wait_for(attempt(probe, Resolver()), 3 * WITHIN)
     assert set(found) <= set(PROBE)
     return found
+
+
+def test_the_hosts_authorities_are_read_anew_once_they_have_changed(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "host.pem"))
+    assert trusting("").get_ca_certs() == []
+    (tmp_path / "host.pem").write_bytes(authority.path.read_bytes())
+    assert trusting("") is trusting("")
+    assert len(trusting("").get_ca_certs()) == 1
 
 
 async def test_a_good_certificate_is_ok_and_told(authority: Authority) -> None:

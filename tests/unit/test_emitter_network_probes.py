@@ -318,3 +318,25 @@ async def test_a_target_is_never_tried_twice_at_once() -> None:
                 if len(names) == len(probes):
                     break
     assert most == 1
+
+
+async def test_targets_that_do_not_answer_hold_up_no_other_probe() -> None:
+    number, under_way, all_at_once = 40, 0, asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == number:
+            all_at_once.set()
+        await reader.read()
+
+    async with serving(hang) as there:
+        probes = tuple(
+            Probe(name=f"p{n}", http=f"http://{there}/{n}", every=120.0, timeout=60.0) for n in range(number)
+        )
+        records = EMITTER.emit(Network(streams=("probe",), probes=probes), SystemClock(), {})
+        first = asyncio.ensure_future(anext(records))
+        async with asyncio.timeout(2 * WITHIN), aclosing(cast("AsyncGenerator[Record]", records)):
+            await all_at_once.wait()
+            first.cancel()
+            await asyncio.wait([first])

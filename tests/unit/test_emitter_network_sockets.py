@@ -5,14 +5,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emitters.kernel.netlink import MalformedError
+from emitters.kernel.netlink import MalformedError, request
 from emitters.measures.users import Users
 from emitters.network import EMITTER, Network
 from emitters.probing.names import answers
@@ -20,8 +20,11 @@ from emitters.probing.probe import Probe
 from emitters.probing.web import unchunk
 from emitters.sockets.connections import CONNECTION, Connections
 from emitters.sockets.diag import CLOSE, INET, INET6, TCP, UDP, Socket, address, decode, traffic
+from emitters.sockets.flows import Announced, Bound
 from emitters.sockets.owners import Owners
 from emitters.sockets.table import Known, Table
+from exhaust.clock import VirtualClock
+from exhaust.plugins import Lost, Record
 
 WITHIN = 10.0
 EXAMPLES = int(os.environ.get("EXHAUST_EXAMPLES", "300"))
@@ -213,6 +216,48 @@ async def test_an_owner_is_looked_for_anew_once_it_has_passed_the_socket_on(open
     assert (first.pid, second.pid) == (os.getpid(), os.getpid())
     assert (first.fd == second.fd, second.fd) == (False, str(moved))
     assert await owners.find([1]) == {}
+
+
+async def test_a_process_with_many_descriptors_lets_others_have_their_turn(opened: ExitStack, tmp_path: Path) -> None:
+    links = tmp_path / "7" / "fd"
+    links.mkdir(parents=True)
+    (tmp_path / "7" / "comm").write_text("large\n")
+    for number in range(10_000):
+        (links / str(number)).symlink_to(f"socket:[{number + 1}]")
+    turns, finding = 0, asyncio.create_task(Owners(opened, str(tmp_path)).find([10_000, 20_000]))
+    while not finding.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert {inode: (one.pid, one.name) for inode, one in finding.result().items()} == {10_000: (7, "large")}
+    assert 5 <= turns < 20
+
+
+def test_what_is_too_many_within_a_second_is_counted_and_told_once_that_is_over() -> None:
+    clock = VirtualClock()
+    bound = Bound(3, clock)
+    assert [bound.allows() for _ in range(5)] == [True, True, True, False, False]
+    assert bound.refused() == 0
+    clock.advance(1)
+    assert (bound.refused(), bound.refused(), bound.allows()) == (2, 0, True)
+
+
+async def test_of_a_flood_of_announced_ends_2000_a_second_are_told_and_the_others_counted(opened: ExitStack) -> None:
+    clock = VirtualClock()
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    opened.enter_context(kernel)
+    announced = Announced(Table((TCP,), opened), Users(), clock, opened, lambda: ours)
+    records = announced.records()
+    for _ in range(3):
+        kernel.send(b"".join(request(20, packed()) for _ in range(700)))
+    kernel.send(request(20, packed())[:-1])
+    found: list[Record | Lost] = []
+    async with asyncio.timeout(WITHIN), aclosing(records):
+        while not (found and isinstance(found[-1], Lost)):
+            found.append(await anext(records))
+    assert (len(found), found[-1]) == (2001, Lost("unusable", 1, "flow"))
+    clock.advance(1)
+    assert list(announced.left_out()) == [Lost("too_many", 100, "flow")]
+    assert EMITTER.keeps == "logs"
 
 
 def test_the_costly_stream_is_on_request() -> None:

@@ -7,7 +7,6 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -227,31 +226,6 @@ async def connected(sending: socket.socket, path: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def ended(reader: asyncio.StreamReader) -> bool:
-    async with asyncio.timeout(PATIENCE):
-        with suppress(ConnectionResetError):
-            return await reader.read() == b""
-        return True
-
-
-async def test_a_connection_too_many_is_refused_and_an_idle_one_ends() -> None:
-    address, port = local(socket.SOCK_STREAM)
-    async with hearing(tcp=address, connections=2, idle=1.0) as heard:
-        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        for _, writer in pairs:
-            writer.write(b"<13>here\n")
-        await heard.fields(2)
-        third, other = await asyncio.open_connection("127.0.0.1", port)
-        assert await ended(third)
-        pairs[0][1].write(b"<13>half")
-        for reader, _ in pairs:
-            assert await ended(reader)
-        (found,) = await heard.fields()
-        assert found["message"] == "half"
-        for writer in (other, *(writer for _, writer in pairs)):
-            writer.close()
-
-
 async def test_whoever_fills_the_intake_pauses_while_it_is_full_until_half_is_taken() -> None:
     intake = Intake(most=10_000)
     told: list[str] = []
@@ -320,3 +294,14 @@ def test_sources_are_told_quickly_and_without_harm() -> None:
     found = EMITTER.sources()
     assert time.process_time() - began < 0.5
     assert list(found) == ["unix", "journal", "kmsg", "udp", "tcp"]
+
+
+def test_port_514_is_told_as_what_it_is_for_us_also_while_somebody_has_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trying:
+        try:
+            trying.bind(("127.0.0.1", 514))
+            refused = False
+        except OSError as exc:
+            refused = isinstance(exc, PermissionError)
+        found = EMITTER.sources()
+    assert (bool(found["udp"]), bool(found["tcp"])) == (refused, refused)

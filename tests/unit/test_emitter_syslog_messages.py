@@ -302,15 +302,26 @@ WORST = {
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_the_worst_datagram_is_read_quickly_and_makes_no_record_that_is_too_big(name: str) -> None:
-    took = []
-    for _ in range(5):
-        began = time.process_time()
-        found = read(WORST[name], NOW)
-        took.append(time.process_time() - began)
+def test_the_worst_datagram_makes_no_record_that_is_too_big(name: str) -> None:
+    found = read(WORST[name], NOW)
     assert found.fields["cut"]
     assert len(msgspec.json.encode(found.fields)) < MOST_JSON - 1024
-    assert min(took) < 0.01  # here it is 1 ms; what is not linear takes far longer
+
+
+def seconds(data: bytes) -> float:
+    """Return how long it takes to read a message, as far as it is not others who take the processor from us."""
+    took = []
+    for _ in range(10):
+        began = time.thread_time()
+        read(data, NOW)
+        took.append(time.thread_time() - began)
+    return min(took)
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_the_worst_datagram_is_read_in_linear_time(name: str) -> None:
+    """Four times as much takes four times as long; were it not linear, 16 times."""
+    assert seconds(WORST[name][:MOST_BYTES]) < 10 * seconds(WORST[name][: MOST_BYTES // 4]) + 0.001
 
 
 def test_every_priority_is_known() -> None:
