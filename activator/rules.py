@@ -183,10 +183,10 @@ class Rules:
         guards = [rule.guard for rule in self._rules]
         self.keyed = frozenset(rule.name for rule in self._rules if rule.guard.key is not None)
         self.window = max((max(guard.window, guard.limit.window) for guard in guards), default=0.0)
-        self._watching: defaultdict[str, set[str]] = defaultdict(set)
+        self._watching: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for rule in self._rules:
             for other in rule.others:
-                self._watching[other.open].add(rule.name)
+                self._watching[other.open][rule.name] = None
         self.on = functools.lru_cache(_MOST_NAMES)(self._on)
         self._exact: defaultdict[str, set[int]] = defaultdict(set)
         self._globs: list[tuple[re.Pattern[str], int]] = []
@@ -198,8 +198,8 @@ class Rules:
                     self._exact[pattern].add(number)
 
     def watching(self, fact: str) -> Collection[str]:
-        """Return the names of the rules that look for facts of a name beside their cause."""
-        return self._watching.get(fact, frozenset())
+        """Return the names of the rules that look for facts of a name beside their cause, as they are configured."""
+        return self._watching.get(fact, {})
 
     def _on(self, fact: str) -> tuple[Rule, ...]:
         """Return the rules that are on facts of a name, in the order of the configuration."""

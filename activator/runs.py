@@ -39,7 +39,7 @@ class Runs:
         self._losses: list[tuple[float, str]] = []
         self._over: dict[str, tuple[bytes, ...]] = {}
         self._ends: list[tuple[float, str]] = []
-        self._keys: defaultdict[str, set[str]] = defaultdict(set)
+        self._keys: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._starts: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
         self._latest = -math.inf
         for _, run in self._kept.all():
@@ -164,7 +164,7 @@ class Runs:
             self._over[run.identity] = (*self._over.get(run.identity, ()), _PACKING.pack(run))
             heapq.heappush(self._ends, (run.ended, run.identity))
             if run.key:
-                self._keys[run.key].add(run.identity)
+                self._keys[run.key][run.identity] = None
             return
         self._under_way[run.execution] = run
         heapq.heappush(self._losses, (run.started + _LOST_AFTER, run.execution))
@@ -184,6 +184,6 @@ class Runs:
         if not rest:
             self._over.pop(run.identity, None)
         if run.key and not any(other.key == run.key for other in self._past(run.identity)):
-            self._keys[run.key].discard(run.identity)
+            self._keys[run.key].pop(run.identity, None)
             if not self._keys[run.key]:
                 del self._keys[run.key]

@@ -341,3 +341,15 @@ def test_a_slot_that_is_given_up_goes_to_who_waits_and_its_own_fault_to_the_next
     assert outcomes(rig) == [("fired", []), ("refused", ["concurrent"])]
     rig.harness.advance(1)
     assert sorted(one.workflow for one in rig.of(Activation)) == ["mend", "mend", "notify"]
+
+
+def test_those_who_waited_for_the_same_are_judged_in_the_order_of_their_rules(tmp_path: Path) -> None:
+    """Not in that of a set, which is another one in each process: the same input gives the same answers."""
+    given = (
+        'given: {ready: {open: service.ready}}, mode: auto, run: mend, with: {service: "${{ cause.labels.service }}"}'
+    )
+    names = [f"r{number}" for number in (7, 3, 9, 1, 5, 8)]
+    rig = Rig(tmp_path, on="never", more=[f"{{name: {name}, on: service.down, {given}}}" for name in names])
+    rig.open()
+    rig.open(name="service.ready")
+    assert [one.rule for one in rig.of(Activation)] == names
